@@ -1,0 +1,45 @@
+"""Stochastic quasi-Newton optimization: MB-LSR1, limited-memory SR1 in a trust region.
+
+>>> import numpy as np, mblsr1
+>>> result = mblsr1.minimize(lambda w: float(w @ w), lambda w: 2 * w, np.ones(2))
+>>> result.message
+'converged: the gradient over the whole set is within gtol'
+"""
+
+from mblsr1.checkpoint import State, load_state, save_state
+from mblsr1.linalg import scaling
+from mblsr1.linalg.lsr1 import LSR1
+from mblsr1.linalg.subproblem import TrustRegionSolution, solve_trust_region
+from mblsr1.methods.first_order import adam, rmsprop, sgd
+from mblsr1.methods.presets import Options, mb_lsr1
+from mblsr1.minimize import Step, iterate, minimize
+from mblsr1.sampling import ArraySampler, IndexSampler, LoaderSampler, StreamSampler
+from mblsr1.types import Method, Outcome, Point, Status
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LSR1",
+    "ArraySampler",
+    "IndexSampler",
+    "LoaderSampler",
+    "Method",
+    "Options",
+    "Outcome",
+    "Point",
+    "State",
+    "Status",
+    "Step",
+    "StreamSampler",
+    "TrustRegionSolution",
+    "adam",
+    "iterate",
+    "load_state",
+    "mb_lsr1",
+    "minimize",
+    "rmsprop",
+    "save_state",
+    "scaling",
+    "sgd",
+    "solve_trust_region",
+]

@@ -1,0 +1,1 @@
+"""Limited-memory matrices and the trust-region subproblem."""

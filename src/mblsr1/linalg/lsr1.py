@@ -1,0 +1,296 @@
+"""The limited-memory SR1 matrix in compact form: B = gamma I + Psi' M Psi, equation (6) of the paper.
+
+Rows of Psi are psi_i = y_i - gamma s_i and M = N^-1, N = D + L + L' - gamma S S', where
+L + D is the lower triangle of the matrix of s_i'y_j. Everything but the products with
+the pair buffer is k x k work in float64 on the host.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from mblsr1 import _array
+from mblsr1._array import Array, HostArray
+from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
+from mblsr1.linalg.spectrum import Spectrum, independent, unit_gram
+
+__all__ = ["LSR1"]
+
+
+class LSR1:
+    """Limited-memory SR1 approximation of a Hessian, indefinite where the pairs say so.
+
+    Parameters
+    ----------
+    S, Y : array (k, d)
+        Steps and gradient differences, a pair a row, oldest first; any array-API
+        library. k may be 0.
+    gamma : float
+        Curvature of the initial matrix gamma I, of either sign.
+    memory : int, optional
+        Pairs that `update` may keep; the default is the larger of k and 10.
+    skip_tolerance : float
+        A pair is skipped where |s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where S, Y are not two real floating (k, d) arrays of one library, or where gamma,
+        memory or skip_tolerance is outside its range.
+
+    Notes
+    -----
+    A pair is left out where SR1's denominator is too small (Nocedal and Wright, 2nd ed.,
+    equation 6.26) or where psi depends on those of newer pairs (docs/deviations.md, 17).
+    Scaling a pair does not change the matrix.
+
+    Examples
+    --------
+    >>> import numpy as np, mblsr1
+    >>> A = np.diag([1.0, 2.0, 30.0])
+    >>> S = np.eye(3)
+    >>> B = mblsr1.LSR1(S, S @ A, gamma=0.5)
+    >>> [round(float(x), 12) for x in B.eigenvalues()]
+    [1.0, 2.0, 30.0]
+    """
+
+    def __init__(
+        self, S: Array, Y: Array, gamma: float, *, memory: int | None = None, skip_tolerance: float = 1e-8
+    ) -> None:
+        S, Y = _checked_pairs(S, Y)
+        capacity = max(S.shape[0], 10) if memory is None else memory
+        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 0:
+            raise ValueError(f"memory: must be an int >= 0, got {memory!r}")
+        if not math.isfinite(gamma):
+            raise ValueError(f"gamma: must be a finite number, got {gamma!r}")
+        if not 0.0 <= skip_tolerance < 1.0:
+            raise ValueError(f"skip_tolerance: must be in [0, 1), got {skip_tolerance!r}")
+        like = _array.namespace(S).zeros(S.shape[1], dtype=S.dtype, device=_array.device(S))
+        pairs = PairMemory(like, capacity)
+        for i in range(S.shape[0]):
+            pairs.push(S[i, ...], Y[i, ...])
+        pairs.project([])
+        self._setup(pairs, float(gamma), skip_tolerance)
+
+    @classmethod
+    def from_memory(cls, pairs: PairMemory, gamma: float, skip_tolerance: float = 1e-8) -> LSR1:
+        """Return the matrix of the pairs in `pairs`, which it shares and does not copy."""
+        matrix = cls.__new__(cls)
+        matrix._setup(pairs, gamma, skip_tolerance)
+        return matrix
+
+    def _setup(self, pairs: PairMemory, gamma: float, skip_tolerance: float) -> None:
+        self.pairs, self.gamma, self.skip_tolerance = pairs, gamma, skip_tolerance
+        blocks = pairs.blocks()
+        self._unit = _Compact(blocks, gamma, skip_tolerance, pairs.length)
+        self.kept = self._unit.kept
+        slots = np.asarray(pairs.order, dtype=np.intp)[self.kept]
+        self._rows_s, self._rows_y = 2 * slots, 2 * slots + 1
+        self._scale = 1.0 / np.sqrt(pairs.gram[self._rows_s, self._rows_s])
+        self.spectrum = Spectrum(gamma, self._unit.lam, self._over_buffer(self._unit.T))
+
+    def _over_buffer(self, coefficients: HostArray) -> HostArray:
+        """Turn coefficients over the kept psi (unit s) into coefficients over the buffer's rows."""
+        scaled = coefficients * (self._scale if coefficients.ndim == 1 else self._scale[:, None])
+        out = np.zeros((2 * self.pairs.capacity, *coefficients.shape[1:]))
+        out[self._rows_y] = scaled
+        out[self._rows_s] = -self.gamma * scaled
+        return out
+
+    def _psi(self, z: HostArray) -> HostArray:
+        """Products of the kept psi (unit s) with a vector whose buffer products are z."""
+        return (z[self._rows_y] - self.gamma * z[self._rows_s]) * self._scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d, d)."""
+        return (self.pairs.length, self.pairs.length)
+
+    @property
+    def n_skipped(self) -> int:
+        """Number of pairs that were offered and are not part of the matrix."""
+        return self.pairs.n_refused + len(self.pairs) - len(self.kept)
+
+    def __matmul__(self, v: Array) -> Array:
+        """B v in the library, dtype and device of the pairs; v is a (d,) array."""
+        if not _array.is_array(v) or v.shape != (self.pairs.length,):
+            raise ValueError(f"v: must be an array of shape ({self.pairs.length},), got {_describe(v)}")
+        if len(self.kept) == 0:
+            return v * self.gamma
+        z = self.pairs.project([v])[:, 0]
+        coefficients = self._over_buffer(self._unit.solve(self._psi(z)))
+        return self.combine(coefficients, self.gamma, v)
+
+    def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
+        """Return ``coefficients @ rows + scale * base``, one pass over the used rows."""
+        rows = self.pairs.active
+        if rows.shape[0] == 0:
+            return base * scale
+        return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)
+
+    def to_dense(self) -> HostArray:
+        """B as a (d, d) float64 NumPy array: for small d and for tests."""
+        rows = _array.host(self.pairs.active)
+        out = self.gamma * np.eye(self.pairs.length)
+        if len(self.kept) == 0:
+            return out
+        psi = (rows[self._rows_y] - self.gamma * rows[self._rows_s]) * self._scale[:, None]
+        out += psi.T @ self._unit.solve(psi)
+        return 0.5 * (out + out.T)
+
+    def eigenvalues(self) -> HostArray:
+        """All d eigenvalues of B, ascending, as a NumPy array."""
+        rest = np.full(self.pairs.length - self.spectrum.rank, self.gamma)
+        return np.sort(np.concatenate([self.spectrum.lam, rest]))
+
+    def accepts(self, pair: NewPair) -> bool:
+        """Whether |s'(y - Bs)| >= skip_tolerance ||s|| ||y - Bs||, from inner products alone."""
+        psi_s = self._psi(pair.rows_s)
+        c = self._unit.solve(psi_s)
+        Gc = self._unit.G @ c
+        denominator = pair.sy - self.gamma * pair.ss - psi_s @ c
+        tail = self._psi(pair.rows_y) - self.gamma * psi_s - 0.5 * Gc
+        terms = pair.yy + self.gamma**2 * pair.ss
+        square = pair.yy - 2.0 * self.gamma * pair.sy + self.gamma**2 * pair.ss - 2.0 * (c @ tail)
+        if square <= 1e-14 * terms:  # y = Bs up to rounding: nothing to learn
+            return False
+        return bool(abs(denominator) >= self.skip_tolerance * math.sqrt(pair.ss * square))
+
+    def update(self, s: Array, y: Array) -> bool:
+        """Offer a pair; the oldest goes where the memory is full.
+
+        Returns
+        -------
+        bool
+            Whether the pair was stored. It is not where s is zero, where an entry is not
+            finite, or where SR1's denominator with the present B is too small.
+        """
+        for name, v in (("s", s), ("y", y)):
+            if not _array.is_array(v) or v.shape != (self.pairs.length,):
+                raise ValueError(f"{name}: must be an array of shape ({self.pairs.length},), got {_describe(v)}")
+        refused = self.pairs.n_refused
+        self.pairs.push(s, y)
+        self.pairs.project([], self.accepts)
+        stored = self.pairs.n_refused == refused
+        if stored:
+            self._setup(self.pairs, self.gamma, self.skip_tolerance)
+        return stored
+
+
+class _Compact:
+    """N, its solve and the spectrum for one gamma: k x k, host, unit s."""
+
+    def __init__(self, blocks: GramBlocks, gamma: float, skip: float, d: int) -> None:
+        A = np.tril(blocks.SY) + np.tril(blocks.SY, -1).T
+        N = A - gamma * blocks.SS
+        cross = blocks.SY + blocks.SY.T
+        G = blocks.YY - gamma * cross + gamma**2 * blocks.SS
+        terms = blocks.YY.diagonal() + gamma**2
+        unit, scale = unit_gram(G, terms)
+        kept = independent(unit, d)
+        kept = _with_safe_pivots(N, G, kept, skip)
+        if len(kept) < blocks.k:
+            index = np.ix_(kept, kept)
+            N, G, unit, scale = N[index], G[index], unit[index], scale[kept]
+        self.kept, self.N, self.G = kept, N, G
+        self._negative = _cholesky(-N)
+        self.lam, self.T = self._spectrum(unit, scale, gamma)
+
+    def solve(self, rhs: HostArray) -> HostArray:
+        """N^-1 rhs."""
+        if rhs.shape[0] == 0:
+            return rhs
+        if self._negative is not None:
+            return -scipy.linalg.lapack.dpotrs(self._negative, rhs, lower=1)[0]
+        return np.linalg.solve(self.N, rhs)
+
+    def _spectrum(self, unit: HostArray, scale: HostArray, gamma: float) -> tuple[HostArray, HostArray]:
+        """Eigenvalues of B on span(Psi) and the coefficients of orthonormal eigenvectors over psi.
+
+        With the Gram of psi equal to A A', the matrix A'N^-1 A has the eigenvalues of B - gamma I
+        (Brust, Erway, Marcia 2017, section 3, with a Gram factor in place of QR).
+        """
+        k = unit.shape[0]
+        if k == 0:
+            return np.zeros(0), np.zeros((0, 0))
+        R = scipy.linalg.lapack.dpotrf(unit[::-1, ::-1], lower=1, clean=1)[0]  # newest first, as screened
+        A = R[::-1] / scale[:, None]
+        if self._negative is not None:
+            W = scipy.linalg.lapack.dtrtrs(self._negative, A, lower=1)[0]
+            C = -(W.T @ W)
+        else:
+            C = A.T @ np.linalg.solve(self.N, A)
+            C = 0.5 * (C + C.T)
+        values, U = np.linalg.eigh(C)
+        T = scipy.linalg.lapack.dtrtrs(R, U, lower=1, trans=1)[0][::-1]
+        return values + gamma, T * scale[:, None]
+
+
+def _cholesky(A: HostArray) -> HostArray | None:
+    """Lower Cholesky factor, or None where A is not safely positive definite."""
+    if A.shape[0] == 0:
+        return None
+    factor, info = scipy.linalg.lapack.dpotrf(A, lower=1, clean=1)
+    if info != 0:
+        return None
+    pivots = factor.diagonal()
+    return factor if pivots.min() ** 2 > 1e-13 * A.diagonal().max() else None
+
+
+def _with_safe_pivots(N: HostArray, G: HostArray, kept: list[int], skip: float) -> list[int]:
+    """Drop the pairs, in time order, whose SR1 denominator is too small.
+
+    The pivots of N = L D L' without exchange are the denominators s'(y - Bs) with B made
+    of the older pairs, and the rows of L^-1 Psi are the residuals y - Bs.
+    """
+    if not kept:
+        return kept
+    index = np.ix_(kept, kept)
+    N, G = N[index], G[index]
+    factor = _cholesky(-N)
+    if factor is not None:
+        pivots = factor.diagonal()
+        half = scipy.linalg.lapack.dtrtrs(factor, G, lower=1)[0]
+        residual = scipy.linalg.lapack.dtrtrs(factor, half.T, lower=1)[0].diagonal() * pivots**2
+        if (pivots**2 >= skip * np.sqrt(np.maximum(residual, 0.0))).all():
+            return kept
+    return [kept[j] for j in _safe_one_by_one(N.copy(), G.copy(), skip)]
+
+
+def _safe_one_by_one(N: HostArray, G: HostArray, skip: float) -> list[int]:
+    safe: list[int] = []
+    terms = np.maximum(np.abs(N).max(initial=0.0), np.finfo(float).tiny)
+    for j in range(N.shape[0]):
+        pivot = N[j, j]
+        residual = math.sqrt(max(G[j, j], 0.0))
+        if abs(pivot) < max(skip * residual, 1e-15 * terms):
+            continue
+        safe.append(j)
+        ratio = N[j + 1 :, j] / pivot
+        N[j + 1 :, j + 1 :] -= np.outer(ratio, N[j, j + 1 :])
+        row, diagonal = G[j, j + 1 :].copy(), G[j, j]
+        G[j + 1 :, j + 1 :] += np.outer(ratio * diagonal - row, ratio) - np.outer(ratio, row)
+    return safe
+
+
+def _checked_pairs(S: Any, Y: Any) -> tuple[Array, Array]:
+    for name, x in (("S", S), ("Y", Y)):
+        if not _array.is_array(x):
+            raise TypeError(f"{name}: must be a (k, d) array, got {type(x).__name__}")
+        if x.ndim != 2 or x.shape[1] < 1:
+            raise ValueError(f"{name}: must have shape (k, d) with d >= 1, got {tuple(x.shape)}")
+        if not _array.is_real_floating(x):
+            raise TypeError(f"{name}: must be real floating, got dtype {x.dtype}")
+    if tuple(S.shape) != tuple(Y.shape):
+        raise ValueError(f"Y: must have the shape of S, {tuple(S.shape)}, got {tuple(Y.shape)}")
+    if _array.spec(S) != _array.spec(Y):
+        raise TypeError(f"Y: must be of the library, dtype and device of S, {_array.spec(S)}, got {_array.spec(Y)}")
+    return S, Y
+
+
+def _describe(x: Any) -> str:
+    return f"an array of shape {tuple(x.shape)}" if _array.is_array(x) else type(x).__name__

@@ -1,0 +1,197 @@
+"""The stored pairs (s_i, y_i) and their inner products, kept up to date pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mblsr1 import _array
+from mblsr1._array import Array, HostArray
+
+__all__ = ["GramBlocks", "NewPair", "PairMemory"]
+
+
+class GramBlocks(NamedTuple):
+    """Inner products of the stored pairs, oldest first, each pair divided by its ||s||.
+
+    The SR1 matrix does not change when a pair is scaled, and unit s make every
+    threshold relative.
+    """
+
+    SS: HostArray  #: (k, k), s_i's_j
+    SY: HostArray  #: (k, k), s_i'y_j
+    YY: HostArray  #: (k, k), y_i'y_j
+
+    @property
+    def k(self) -> int:
+        """Number of pairs."""
+        return self.SS.shape[0]
+
+
+class NewPair(NamedTuple):
+    """A pair that asks for a place: its products with the buffer and with itself."""
+
+    rows_s: HostArray  #: (2m,), buffer times s
+    rows_y: HostArray  #: (2m,), buffer times y
+    ss: float
+    sy: float
+    yy: float
+
+
+class PairMemory:
+    """A ring of at most `capacity` pairs in one (2 capacity, d) buffer of the caller's library.
+
+    Pair number j of the ring has s in row 2j and y in row 2j + 1, so the used part
+    of the buffer is contiguous while it fills. `push` only hands a pair over; its
+    inner products are made by the next `project`, in the same pass over the buffer
+    that projects the next gradient.
+
+    Parameters
+    ----------
+    like : array (d,)
+        Gives library, dtype, device and length.
+    capacity : int
+        The paper's m.
+    """
+
+    def __init__(self, like: Array, capacity: int) -> None:
+        self.capacity = capacity
+        self.rows = _array.row_buffer(like, 2 * capacity)
+        self.gram = np.zeros((2 * capacity, 2 * capacity))
+        self.order: list[int] = []
+        self.pending: tuple[Array, Array] | None = None
+        self.n_refused = 0
+        self.version = 0
+        self._view: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def length(self) -> int:
+        """The dimension d."""
+        return int(self.rows.shape[1])
+
+    @property
+    def active(self) -> Array:
+        """The used rows of the buffer, (2 k, d): a view that is made once."""
+        if self._view is None:
+            used = 2 * (max(self.order) + 1) if self.order else 0
+            self._view = self.rows[:used, :]
+        return self._view
+
+    def clear(self) -> None:
+        """Forget all pairs."""
+        self.order, self.pending = [], None
+        self._changed()
+
+    def push(self, s: Array, y: Array) -> None:
+        """Hand over a pair; it is judged and stored by the next `project`."""
+        if self.pending is not None:
+            self.project([])
+        if self.capacity > 0:
+            self.pending = (s, y)
+
+    def project(
+        self, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None = None
+    ) -> HostArray:
+        """Store the pending pair if `accept` says so, and return rows times vectors.
+
+        Returns
+        -------
+        array (2 capacity, len(vectors)), float64 on the host
+            Zero in the unused rows.
+        """
+        pending, self.pending = self.pending, None
+        used = self.active.shape[0]
+        if pending is None:
+            out = np.zeros((2 * self.capacity, len(vectors)))
+            if used and vectors:
+                out[:used] = _array.products(self.active, vectors)
+            return out
+        return self._absorb(*pending, vectors, accept)
+
+    def _absorb(
+        self, s: Array, y: Array, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None
+    ) -> HostArray:
+        everything = [s, y, *vectors]
+        used = self.active.shape[0]
+        out = np.zeros((2 * self.capacity, len(everything)))
+        if used:
+            out[:used] = _array.products(self.active, everything)
+        own_s = _array.products(s[None, :], everything)[0]
+        own_y = _array.products(y[None, :], everything)[0]
+        pair = NewPair(out[:, 0], out[:, 1], own_s[0], own_s[1], own_y[1])
+        if not _sound(pair) or (accept is not None and not accept(pair)):
+            self.n_refused += 1
+            return out[:, 2:]
+        slot = self._claim_slot()
+        self.rows = _array.set_row(self.rows, 2 * slot, s)
+        self.rows = _array.set_row(self.rows, 2 * slot + 1, y)
+        out[2 * slot], out[2 * slot + 1] = own_s, own_y
+        for row in (2 * slot, 2 * slot + 1):
+            self.gram[row, :] = self.gram[:, row] = out[:, row % 2]
+        self._changed()
+        return out[:, 2:]
+
+    def _claim_slot(self) -> int:
+        if len(self.order) < self.capacity:
+            slot = min(set(range(self.capacity)) - set(self.order))
+        else:
+            slot = self.order.pop(0)
+        self.order.append(slot)
+        return slot
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._view = None
+
+    def blocks(self) -> GramBlocks:
+        """Return the inner products of the pairs in time order, s of unit length."""
+        rows_s = 2 * np.asarray(self.order, dtype=np.intp)
+        rows_y = rows_s + 1
+        scale = 1.0 / np.sqrt(self.gram[rows_s, rows_s])
+        outer = scale[:, None] * scale
+        return GramBlocks(
+            self.gram[rows_s[:, None], rows_s] * outer,
+            self.gram[rows_s[:, None], rows_y] * outer,
+            self.gram[rows_y[:, None], rows_y] * outer,
+        )
+
+    def to_saved(self) -> dict[str, Any]:
+        """Return everything that a later `restore` needs, as arrays and numbers."""
+        return {
+            "rows": self.rows,
+            "gram": self.gram.copy(),
+            "order": np.asarray(self.order, dtype=np.int64),
+            "n_refused": self.n_refused,
+            "pending": None if self.pending is None else {"s": self.pending[0], "y": self.pending[1]},
+        }
+
+    def restore(self, saved: dict[str, Any]) -> PairMemory:
+        """Fill this memory from what `to_saved` gave, which stays intact."""
+        if tuple(saved["rows"].shape) != tuple(self.rows.shape):
+            raise ValueError(
+                f"state: holds a pair buffer of shape {tuple(saved['rows'].shape)}, but memory={self.capacity} and "
+                f"w0 need {tuple(self.rows.shape)}; continue with the options of the first run"
+            )
+        self.rows = _array.adopt(saved["rows"], self.rows)
+        self.gram = np.array(saved["gram"])
+        self.order = [int(slot) for slot in saved["order"]]
+        self.n_refused = int(saved["n_refused"])
+        pending = saved["pending"]
+        self.pending = (
+            None
+            if pending is None
+            else (_array.adopt(pending["s"], self.rows), _array.adopt(pending["y"], self.rows))
+        )
+        self._changed()
+        return self
+
+
+def _sound(pair: NewPair) -> bool:
+    """Whether a pair is finite and its s is not zero (nor lost to underflow)."""
+    finite = np.isfinite(pair.rows_s).all() and np.isfinite(pair.rows_y).all()
+    return bool(finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > np.finfo(float).tiny)

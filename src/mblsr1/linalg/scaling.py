@@ -1,0 +1,91 @@
+"""Rules for gamma, the curvature of B0 = gamma I.
+
+A rule is a function of :class:`~mblsr1.linalg.pairs.GramBlocks` that returns gamma.
+The paper leaves B0 open (docs/deviations.md, 19); which rule is used decides more
+than any other choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+
+from mblsr1.linalg.pairs import GramBlocks
+
+__all__ = ["ScalingRule", "ceiling", "constant", "from_below", "last_pair"]
+
+ScalingRule = Callable[[GramBlocks], float]
+
+
+def constant(value: float = 1.0) -> ScalingRule:
+    """Return the rule gamma = `value`, with or without pairs (the paper's matrix I at 1)."""
+    if not math.isfinite(value):
+        raise ValueError(f"constant: value must be a finite number, got {value!r}")
+    return lambda blocks: value
+
+
+def last_pair() -> ScalingRule:
+    """Return the rule gamma = y'y / s'y of the newest pair with s'y > 0 (the habit of L-BFGS).
+
+    Without such a pair gamma is 1. On convex functions this rule creates spurious
+    negative curvature.
+    """
+
+    def rule(blocks: GramBlocks) -> float:
+        usable = np.flatnonzero(np.diag(blocks.SY) > 1e-8 * np.sqrt(np.diag(blocks.YY)))
+        if usable.size == 0:
+            return 1.0
+        newest = usable[-1]
+        return float(blocks.YY[newest, newest] / blocks.SY[newest, newest])
+
+    return rule
+
+
+def from_below(fraction: float = 0.5) -> ScalingRule:
+    """Return the rule that stays below the smallest lambda of (L + D + L')u = lambda S'S u.
+
+    gamma = `fraction` lambda where lambda > 0 and lambda (2 - `fraction`) elsewhere, so that
+    M is positive definite and B >= gamma I: no negative curvature that the pairs do not
+    show (origin: Erway, Griffin, Marcia, Omheni). Without pairs gamma is 1.
+    """
+    if not 0.0 < fraction < 1.0:
+        raise ValueError(f"from_below: fraction must be in (0, 1), got {fraction!r}")
+
+    def rule(blocks: GramBlocks) -> float:
+        if blocks.k == 0:
+            return 1.0
+        value = _smallest_generalised_eigenvalue(blocks)
+        if abs(value) < 1e-6:
+            return math.copysign(1e-6, value)
+        return fraction * value if value > 0 else (2.0 - fraction) * value
+
+    return rule
+
+
+def _smallest_generalised_eigenvalue(blocks: GramBlocks) -> float:
+    """Smallest lambda of (L + D + L')u = lambda S'S u on the well-determined part of span(S)."""
+    A = np.tril(blocks.SY) + np.tril(blocks.SY, -1).T
+    values, vectors = scipy.linalg.eigh(blocks.SS)
+    keep = values > 1e-10 * values[-1]
+    whiten = vectors[:, keep] / np.sqrt(values[keep])
+    return float(scipy.linalg.eigvalsh(whiten.T @ A @ whiten)[0])
+
+
+def ceiling(factor: float = 2.0) -> ScalingRule:
+    """Return the rule gamma = `factor` times the largest ||y||/||s|| in memory.
+
+    With gamma above every observed curvature the SR1 denominators keep their sign.
+    Without pairs gamma is 0: the first step is the longest that the radius allows.
+    """
+    if not factor > 1.0:
+        raise ValueError(f"ceiling: factor must be > 1, got {factor!r}")
+
+    def rule(blocks: GramBlocks) -> float:
+        if blocks.k == 0:
+            return 0.0
+        return factor * math.sqrt(float(blocks.YY.diagonal().max()))
+
+    return rule

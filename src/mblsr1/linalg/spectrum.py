@@ -1,0 +1,88 @@
+"""What the subproblem needs to know of a limited-memory matrix."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from mblsr1._array import HostArray
+
+__all__ = ["Spectrum", "independent", "unit_gram"]
+
+#: A row whose pivot in the normalised Gram falls under this depends on newer ones (cond about 1e5).
+PIVOT_TOLERANCE = 1e-10
+#: A squared norm that cancels below this share of its terms is rounding.
+_CANCELLED = 1e-14
+
+
+class Spectrum(NamedTuple):
+    """B = gamma (I - P P') + P diag(lam) P' with orthonormal P = rows' T.
+
+    Parameters
+    ----------
+    gamma : float
+        Curvature outside span(P).
+    lam : array (k,)
+        Eigenvalues on span(P), ascending.
+    T : array (2m, k)
+        Coefficients of P over the rows of the pair buffer.
+    """
+
+    gamma: float
+    lam: HostArray
+    T: HostArray
+
+    @property
+    def rank(self) -> int:
+        """The dimension of span(P)."""
+        return self.lam.shape[0]
+
+
+def unit_gram(G: HostArray, terms: HostArray) -> tuple[HostArray, HostArray]:
+    """Scale a Gram matrix to unit diagonal; rows that are rounding become zero.
+
+    Parameters
+    ----------
+    G : array (k, k)
+    terms : array (k,)
+        Size of the terms that were added up to make each diagonal entry.
+
+    Returns
+    -------
+    unit : array (k, k)
+    scale : array (k,)
+        unit = scale G scale.
+    """
+    square = G.diagonal()
+    scale = np.zeros_like(square)
+    real = square > _CANCELLED * terms
+    scale[real] = 1.0 / np.sqrt(square[real])
+    return G * (scale[:, None] * scale), scale
+
+
+def independent(unit: HostArray, limit: int) -> list[int]:
+    """Indices of rows to keep, ascending; the last rows (the newest) are kept first.
+
+    A row is left out where its pivot in the Cholesky factorisation, newest first, is
+    under the tolerance, or where `limit` (the dimension d) rows are kept already.
+    """
+    k = unit.shape[0]
+    if k == 0:
+        return []
+    if k <= limit:
+        factor, info = scipy.linalg.lapack.dpotrf(unit[::-1, ::-1], lower=1, clean=0)
+        if info == 0 and float(factor.diagonal().min()) ** 2 > PIVOT_TOLERANCE:
+            return list(range(k))
+    return _independent_one_by_one(unit, limit)
+
+
+def _independent_one_by_one(unit: HostArray, limit: int) -> list[int]:
+    rest = unit.copy()
+    kept: list[int] = []
+    for i in range(unit.shape[0] - 1, -1, -1):
+        if len(kept) < limit and rest[i, i] > PIVOT_TOLERANCE:
+            kept.append(i)
+            rest -= np.outer(rest[:, i], rest[i, :] / rest[i, i])
+    return kept[::-1]

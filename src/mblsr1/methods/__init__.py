@@ -1,0 +1,1 @@
+"""Optimizers as pairs of functions that the driver can run."""

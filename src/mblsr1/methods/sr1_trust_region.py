@@ -1,0 +1,123 @@
+"""MB-LSR1 as a method: lines 5, 8 and 9 of Algorithm 1, composed from rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.scaling import ScalingRule
+from mblsr1.problem import Oracle
+from mblsr1.rules.pairs import PairRule
+from mblsr1.rules.radius import RadiusRule, RadiusState
+from mblsr1.rules.warm_start import sample_pairs
+from mblsr1.steps.get_step import LineSearchSettings, get_step
+from mblsr1.steps.model import build_model
+from mblsr1.steps.resolve import resolve
+from mblsr1.types import BatchRule, Method, Outcome, Point, Trial
+
+__all__ = ["Rules", "SR1State", "sr1_trust_region"]
+
+#: Steps in a row without a move after which the run ends.
+_MAX_FAILURES = 60
+
+
+class Rules(NamedTuple):
+    """The replaceable parts; `line_search` is None for re-solving in the trust region."""
+
+    scaling: ScalingRule
+    radius: RadiusRule
+    pairs: PairRule
+    batch: BatchRule
+    line_search: LineSearchSettings | None
+
+
+class SR1State(NamedTuple):
+    """Everything the method carries from step to step, with the current step s and momentum v."""
+
+    memory: PairMemory
+    radius: RadiusState
+    s: Array | None
+    v: Array | None
+    failures: int
+    n_restarts: int
+
+
+def sr1_trust_region(
+    name: str, memory: int, initial_radius: float, skip_tolerance: float, rules: Rules
+) -> Method:
+    """Return the method made of these rules; MB-LSR1 and L-SSR1-TR differ in nothing else."""
+    build = partial(build_model, scaling=rules.scaling, skip_tolerance=skip_tolerance)
+
+    def init(w: Array) -> SR1State:
+        radius = rules.radius.init(initial_radius, max(1.0, _array.norm(w)), _array.eps(w))
+        return SR1State(PairMemory(w, memory), radius, None, None, 0, 0)
+
+    def step(oracle: Oracle, state: SR1State, point: Point, rng: np.random.Generator) -> tuple[SR1State, Outcome]:
+        trial, v = _trial(oracle, state, point, build, rules.line_search)
+        state = state._replace(v=v, n_restarts=state.n_restarts + trial.restarted)
+        if trial.point is None:
+            return _stay(state, point, trial, oracle.is_full)
+        radius = rules.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
+        fill = _filler(oracle, trial.point, rng)
+        restarted = rules.pairs(state.memory, trial, fill)  # line 9
+        keep_s = trial.s if rules.line_search is not None and rules.line_search.uses_momentum else None
+        state = state._replace(radius=radius, s=keep_s, failures=0, n_restarts=state.n_restarts + restarted)
+        return state, _outcome(state, trial.point, trial, point)
+
+    return Method(name, init, step, True, rules.batch)
+
+
+def _trial(
+    oracle: Oracle, state: SR1State, point: Point, build: Callable[..., object], settings: LineSearchSettings | None
+) -> tuple[Trial, Array | None]:
+    if settings is None:
+        return resolve(oracle, point, state.memory, state.radius.delta, state.radius.smallest, build), None  # type: ignore[arg-type]
+    return get_step(
+        oracle, point, state.memory, state.radius.delta, state.s, state.v, build, settings  # type: ignore[arg-type]
+    )
+
+
+def _filler(
+    oracle: Oracle, point: Point, rng: np.random.Generator
+) -> Callable[[int], list[tuple[Array, Array]]]:
+    return lambda count: sample_pairs(count, point, oracle.gradient, oracle.hvp, rng)
+
+
+def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tuple[SR1State, Outcome]:
+    """No step was found: s = v = 0, no pair, and the radius halves (reading 6)."""
+    tried = trial.radius if full_batch else state.radius.delta
+    at_floor = tried <= state.radius.smallest
+    state = state._replace(
+        radius=state.radius.with_delta(0.5 * min(trial.radius, state.radius.delta)),
+        s=None, v=None, failures=state.failures + 1,
+    )  # fmt: skip
+    stuck = at_floor or state.failures >= _MAX_FAILURES
+    return state, _outcome(state, point, trial, point, stuck)
+
+
+def _outcome(state: SR1State, new: Point, trial: Trial, old: Point, stuck: bool = False) -> Outcome:
+    rho = trial.decrease / trial.predicted if trial.predicted < 0.0 else float("nan")
+    scalars = {
+        "rho": rho,
+        "rho_hat": state.radius.rho_hat,
+        "radius": state.radius.delta,
+        "step_norm": trial.s_norm,
+        "alpha": trial.alpha,
+        "sigma": trial.sigma,
+        "decrease": trial.achieved,
+        "predicted": trial.predicted,
+        "slope": trial.slope,
+        "on_boundary": float(trial.on_boundary),
+        "rejections": trial.rejections,
+        "flipped": float(trial.flipped),
+        "n_pairs": len(state.memory) + (state.memory.pending is not None),
+        "n_restarts": state.n_restarts,
+        "n_skipped": state.memory.n_refused,
+    }
+    return Outcome(new.w, new.f, new.g, trial.achieved, scalars, stuck)

@@ -1,0 +1,497 @@
+"""Algorithm 1: the loop that every method runs in. It knows no method."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+from tqdm.auto import tqdm
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.checkpoint import State, from_tree, to_tree
+from mblsr1.methods.presets import Options, mb_lsr1
+from mblsr1.problem import BudgetSpent, Counts, Oracle, Problem
+from mblsr1.rules.batch import fixed, initial_check_state
+from mblsr1.rules.exit import ExitState, exit_check
+from mblsr1.sampling import checked_sampler
+from mblsr1.types import MESSAGES, NAN, Method, Outcome, Point, Status
+
+__all__ = ["Step", "iterate", "minimize"]
+
+#: Steps of a run without any budget: deterministic, from a sampler.
+_DEFAULT_STEPS = {True: 15_000, False: 1_000}
+#: Samples handed to the user's functions at once when the whole set is evaluated; a stream's stand-in for it.
+_CHUNK = 5_000
+_STREAM_CHECK = 10
+#: Columns that every history has, whatever the method.
+_COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope")
+#: Options that a method other than MB-LSR1 obeys.
+_DRIVER_OPTIONS = {"batch_size", "gtol", "check_every", "steps_per_batch"}
+
+Callback = Callable[["Step"], Any]
+
+
+def minimize(
+    fun: Callable[..., Any],
+    grad: Callable[..., Any] | bool,
+    w0: Array,
+    sampler: Any = None,
+    *,
+    method: Method | None = None,
+    options: Options | None = None,
+    rng: Any = None,
+    max_steps: int | None = None,
+    max_samples: float | None = None,
+    callback: Callback | None = None,
+    state: State | None = None,
+    disp: bool = False,
+    hvp: Callable[..., Any] | None = None,
+    **changes: Any,
+) -> OptimizeResult:
+    """Minimise a loss whose data come in batches, from values and gradients alone.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(w, batch) -> scalar``, the mean loss over the batch. Without a sampler ``fun(w)``.
+    grad : callable or True
+        ``grad(w, batch) -> array like w``; or True where `fun` returns ``(value, gradient)``.
+    w0 : array
+        Start, of any shape, library, real floating dtype and device; kept everywhere. Integers become
+        the library's default float.
+    sampler : None, int or sampler
+        None: deterministic. An int N: ``IndexSampler(N)``. Else an object with ``n_samples`` and
+        ``draw(size, rng)``, such as ``ArraySampler(X, y)``.
+    method : Method, optional
+        Default MB-LSR1; or ``mblsr1.sgd(...)``, ``mblsr1.adam(...)``, ``mblsr1.rmsprop(...)``.
+    options : Options, optional
+        Default ``Options()``, the recommended settings.
+    rng : None, int or numpy.random.Generator
+        Seed of everything that is drawn.
+    max_steps, max_samples : number, optional
+        Budgets of this call: steps, and cost in sample-gradients (a gradient, alone or with its loss, costs
+        1 a sample, a loss alone 1/3, a Hessian-vector product 2). Neither is ever exceeded. Without both,
+        15,000 steps where deterministic and 1,000 with a sampler.
+    callback : callable, optional
+        ``callback(step)`` after each step; StopIteration or a true return value stops the run.
+    state : State, optional
+        ``result.state`` of an earlier run with the same functions and options: continue it bit for bit.
+    disp : bool
+        Show a progress bar with loss, radius and batch size.
+    hvp : callable, optional
+        ``hvp(w, v, batch) -> array like w``, Hessian times v; used by warm starts.
+    **changes
+        Single fields of `options`, e.g. ``memory=32``.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x fun jac nit nfev njev success status message n_samples batch_size radius n_restarts n_skipped
+        history state``. `fun` and `jac` are on the last batch (the whole set where the batch is); with a
+        first-order method whose sample budget is spent they are those one step before `x`. status: 0
+        converged, 1 step budget, 2 sample budget, 3 stopped by the callback, 4 non-finite loss or gradient
+        at the iterate, 5 no further progress possible.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where an argument or an option is unusable, naming it and what is allowed. Numerical trouble is a
+        status, never an exception; exceptions of the user's own functions pass through.
+
+    Notes
+    -----
+    Algorithm 1 of Griffin, Jahani, Takac, Yektamaram, Zhou (MB-LSR1). A step's memory is 2 m + 10 vectors.
+
+    Examples
+    --------
+    >>> import numpy as np, mblsr1
+    >>> result = mblsr1.minimize(lambda w: float(w @ w), lambda w: 2 * w, np.ones(3))
+    >>> result.success, float(result.fun) < 1e-9
+    (True, True)
+    """
+    run = _Run(fun, grad, w0, sampler, method, options, rng, max_steps, max_samples, callback, state, hvp, changes)
+    if not disp:
+        for _ in run.steps():
+            pass
+        return run.result()
+    with tqdm(total=max_steps or max_samples, desc=run.method.name, unit="step" if max_steps else "") as bar:
+        for step in run.steps():
+            done = step.step - run.first_step if max_steps else step.n_samples - run.first_cost
+            bar.update((done if max_steps or max_samples else step.step - run.first_step) - bar.n)
+            bar.set_postfix(loss=f"{step.loss:.3g}", radius=f"{step.radius:.1e}", batch=step.batch_size, refresh=False)
+    return run.result()
+
+
+def iterate(
+    fun: Callable[..., Any], grad: Callable[..., Any] | bool, w0: Array, sampler: Any = None, **arguments: Any
+) -> Iterator[Step]:
+    """Run `minimize` step by step: yield one record per step; break at will.
+
+    Parameters
+    ----------
+    fun, grad, w0, sampler, **arguments
+        As in :func:`minimize`; there is no `disp`.
+
+    Yields
+    ------
+    Step
+        The scalars of ``history`` as attributes, plus ``x``, the iterate after the step, and ``state``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`minimize`, at the call, before the first step.
+
+    Examples
+    --------
+    >>> import numpy as np, mblsr1
+    >>> for step in mblsr1.iterate(lambda w: float(w @ w), lambda w: 2 * w, np.ones(3)):
+    ...     if step.loss < 0.1:
+    ...         break
+    """
+    arguments.pop("disp", None)
+    names = ("method", "options", "rng", "max_steps", "max_samples", "callback", "state", "hvp")
+    known = [arguments.pop(name, None) for name in names]
+    return _Run(fun, grad, w0, sampler, *known, arguments).steps()
+
+
+class Step:
+    """Record of one step: the history's scalars as attributes, `x` and `state`.
+
+    Attributes
+    ----------
+    x : array
+        The iterate after the step, in the user's shape.
+    state : State
+        For `save_state`, or to continue from here. A copy, made when asked for; only until the
+        next step is made.
+    scalars : dict
+        All scalars by name.
+    """
+
+    __slots__ = ("_run", "scalars", "x")
+
+    def __init__(self, run: _Run, scalars: dict[str, float], x: Array) -> None:
+        self._run, self.scalars, self.x = run, scalars, x
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return object.__getattribute__(self, "scalars")[name]
+        except KeyError:
+            raise AttributeError(f"Step has no scalar {name!r}; it has {', '.join(self.scalars)}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.scalars]
+
+    def __repr__(self) -> str:
+        return f"Step(step={self.step}, loss={self.loss:.6g}, n_samples={self.n_samples})"
+
+    @property
+    def state(self) -> State:
+        """The run's state after this step."""
+        if self._run.step != self.step:
+            raise RuntimeError(f"the state of step {self.step} is gone: read it before the next step is made")
+        return self._run.snapshot(copy=True)
+
+
+class _Run:
+    """One run: what Algorithm 1 keeps between its lines."""
+
+    def __init__(
+        self, fun: Any, grad: Any, w0: Any, sampler: Any, method: Any, options: Any, rng: Any, max_steps: Any,
+        max_samples: Any, callback: Any, state: Any, hvp: Any, changes: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.options = _checked_options(method, options, changes)
+        self.method: Method = mb_lsr1(self.options) if method is None else method
+        w0 = _checked_start(w0)
+        _check_functions(fun, grad, hvp, callback)
+        _check_budgets(max_steps, max_samples)
+        self.sampler = checked_sampler(sampler)
+        self.n_samples = 1 if self.sampler is None else self.sampler.n_samples
+        if self.options.check_size == "all" and self.n_samples is None:
+            raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
+        self.rng = np.random.default_rng(rng)
+        self.callback = callback
+        self.w: Array = _array.copy(_array.flatten(w0))
+        self.inner: Any = self.method.init(self.w)
+        size = self.options.batch_size if self.n_samples is None else min(self.options.batch_size, self.n_samples)
+        self.check = initial_check_state(size)
+        self.exit = ExitState()
+        self.batch_rule = self.method.batch_rule or fixed()
+        self.step = self.used = 0
+        self.oracle: Oracle | None = None
+        self.known: Point | None = None  # loss and gradient at w on the batch in hand
+        self.before_draw: dict[str, Any] | None = None
+        self.counts = Counts()
+        self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
+        if state is not None:
+            self._restore(state)
+        self.first_step, self.first_cost = self.step, self.counts.n_samples
+        self.max_steps = _DEFAULT_STEPS[self.sampler is None] if max_steps is max_samples is None else max_steps
+        self.counts.limit(max_samples)
+        self.status: Status | None = None
+        self.good: Point | None = None  # the last iterate at which loss and gradient were finite
+        self.history: dict[str, list[float]] = {}
+
+    def steps(self) -> Iterator[Step]:
+        """Algorithm 1, lines 4-11."""
+        while self.status is None and not self._out_of_steps():
+            rng_before = self.rng.bit_generator.state
+            try:
+                oracle = self._draw()
+                point = self._point(oracle)
+                if not self._is_sound(point) or self._converged(oracle, point):
+                    break
+                self.inner, outcome = self.method.step(oracle, self.inner, point, self.rng)  # lines 5, 8, 9
+            except BudgetSpent:
+                self.rng.bit_generator.state = rng_before
+                self.status = Status.SAMPLE_BUDGET
+                break
+            if not _array.all_finite(outcome.w):
+                self.status = Status.NON_FINITE
+                break
+            self._commit(outcome)  # line 6
+            try:
+                self.check = self.batch_rule(self.check, outcome, self)  # line 10
+            except BudgetSpent:
+                self.status = Status.SAMPLE_BUDGET
+            if outcome.stuck:
+                self.status = Status.NO_PROGRESS
+            step = self._record(point, outcome)
+            yield step
+            self._ask(step)
+
+    def _out_of_steps(self) -> bool:
+        if self.max_steps is not None and self.step - self.first_step >= self.max_steps:
+            self.status = Status.STEP_BUDGET
+        return self.status is not None
+
+    def _draw(self) -> Oracle:
+        """The batch in hand while it serves, else a fresh one."""
+        oracle = self.oracle
+        if oracle is not None and self._batch_serves_on(oracle.size, oracle.is_full):
+            return oracle
+        self.before_draw = self.rng.bit_generator.state
+        self.oracle, self.used, self.known = self._bind(self.check.size), 0, None
+        return self.oracle
+
+    def _batch_serves_on(self, size: int, is_full: bool) -> bool:
+        return is_full or (self.used < self.options.steps_per_batch and size == self.check.size)
+
+    def _bind(self, size: int) -> Oracle:
+        is_full = self.n_samples is not None and size >= self.n_samples
+        batch = None if self.sampler is None else self.sampler.draw(size, self.rng)
+        return self.problem.bind(batch, size, is_full)
+
+    def _point(self, oracle: Oracle) -> Point:
+        """Loss and gradient at w on the batch, evaluated unless the last step left them."""
+        if self.known is not None and self.known.g is not None:
+            return self.known
+        return oracle.point(self.w, self.method.needs_loss)
+
+    def _is_sound(self, point: Point) -> bool:
+        if point.g is None or math.isinf(point.f):
+            self.status = Status.NON_FINITE
+            return False
+        self.good = point
+        return True
+
+    def _converged(self, oracle: Oracle, point: Point) -> bool:
+        """Line 7: Algorithm 2, before the step (reading 16)."""
+        self.grad_norm = _array.norm(point.g)
+        done, self.exit = exit_check(
+            self.exit, self.grad_norm, self.options.gtol, self.options.check_every, oracle.is_full,
+            lambda: self._full_gradient_norm(point.w),
+        )  # fmt: skip
+        if done:
+            self.status = Status.CONVERGED
+        return done
+
+    def _full_gradient_norm(self, w: Array) -> float:
+        chunks = getattr(self.sampler, "chunks", None)
+        if chunks is not None:
+            g = self.problem.full_gradient(w, chunks(max(_CHUNK, self.check.size)))
+        else:
+            size = max(_CHUNK, _STREAM_CHECK * self.check.size)
+            g = self._bind(size if self.n_samples is None else min(size, self.n_samples)).gradient(w)
+        return math.inf if g is None else _array.norm(g)
+
+    def fresh_loss(self, size: int, *iterates: Array) -> list[float]:
+        """Losses on one fresh sample: the check of Algorithm 6."""
+        oracle = self._bind(size)
+        return [oracle.loss(w) for w in iterates]
+
+    def _commit(self, outcome: Outcome) -> None:
+        self.w = outcome.w
+        self.step += 1
+        self.used += 1
+        self.known = Point(outcome.w, outcome.f, outcome.g)
+        if outcome.g is not None:
+            self.good = self.known
+
+    def _record(self, point: Point, outcome: Outcome) -> Step:
+        scalars: dict[str, float] = {
+            "step": self.step,
+            "loss": point.f,
+            "loss_after": outcome.f,
+            "grad_norm": self.grad_norm,
+            **dict.fromkeys(_COLUMNS, NAN),
+            **outcome.scalars,
+            "batch_size": self.oracle.size if self.oracle is not None and self.sampler is not None else 1,
+            "n_samples": self.counts.n_samples,
+            "nfev": self.counts.nfev,
+            "njev": self.counts.njev,
+        }
+        for name, value in scalars.items():
+            self.history.setdefault(name, []).append(value)
+        return Step(self, scalars, _array.reshape(self.w, self.problem.shape))
+
+    def _ask(self, step: Step) -> None:
+        if self.callback is None or self.status is not None:
+            return
+        try:
+            stop = self.callback(step)
+        except StopIteration:
+            stop = True
+        if stop is not None and bool(stop):
+            self.status = Status.STOPPED
+
+    def result(self) -> OptimizeResult:
+        """Collect what the run leaves."""
+        status = Status.STOPPED if self.status is None else self.status
+        last = self._last_point()
+        status = self.status or status
+        scalar = {name: column[-1] for name, column in self.history.items()}
+        return OptimizeResult(
+            x=_array.reshape(last.w, self.problem.shape), fun=last.f,
+            jac=None if last.g is None else _array.reshape(last.g, self.problem.shape),
+            nit=self.step, nfev=self.counts.nfev, njev=self.counts.njev, n_samples=self.counts.n_samples,
+            success=status is Status.CONVERGED, status=int(status), message=MESSAGES[status],
+            batch_size=self.check.size, radius=scalar.get("radius", NAN),
+            n_restarts=int(scalar.get("n_restarts", 0)), n_skipped=int(scalar.get("n_skipped", 0)),
+            history=self.history, state=self.snapshot(copy=False),
+        )  # fmt: skip
+
+    def _last_point(self) -> Point:
+        """The newest iterate that can be vouched for, with its loss and gradient."""
+        good = self.good
+        if good is None:
+            return Point(self.w, math.inf, None)
+        if self.status is Status.NON_FINITE:
+            self.w = good.w
+        if good.w is self.w or self.oracle is None:
+            return good
+        try:
+            point = self.oracle.point(self.w)
+        except BudgetSpent:
+            return Point(self.w, good.f, good.g)
+        if point.g is None or math.isinf(point.f):
+            self.status, self.w = Status.NON_FINITE, good.w
+            return good
+        return point
+
+    def snapshot(self, copy: bool) -> State:
+        """Everything that a later run needs, as a tree."""
+        serves_on = self.oracle is not None and self._batch_serves_on(self.oracle.size, self.oracle.is_full)
+        tree = {
+            "method": self.method.name,
+            "shape": list(self.problem.shape),
+            "step": self.step,
+            "w": self.w,
+            "inner": self.inner,
+            "check": self.check,
+            "exit": self.exit,
+            "counts": self.counts,
+            "rng": self.rng.bit_generator.state,
+            "before_draw": self.before_draw if serves_on else None,
+            "used": self.used,
+            "known": self.known if serves_on else None,
+        }
+        return State(to_tree(tree, copy))
+
+    def _restore(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise TypeError(f"state: must be result.state, step.state or from load_state, got {type(state).__name__}")
+        tree = state.tree
+        if tree["method"] != self.method.name or tuple(tree["shape"]) != self.problem.shape:
+            raise ValueError(
+                f"state: is of method {tree['method']!r} and shape {tuple(tree['shape'])}, this run is "
+                f"{self.method.name!r} with w0 of shape {self.problem.shape}"
+            )
+        self.w = _array.adopt(tree["w"], self.w)
+        self.step, self.used = int(tree["step"]), int(tree["used"])
+        self.inner = from_tree(self.inner, tree["inner"], self.w)
+        self.check = from_tree(self.check, tree["check"], self.w)
+        self.exit = from_tree(self.exit, tree["exit"], self.w)
+        self.counts.restore(tree["counts"])
+        if tree["before_draw"] is not None:
+            self.rng.bit_generator.state = self.before_draw = tree["before_draw"]
+            self.oracle = self._bind(self.check.size)
+            known = tree["known"]
+            if known is not None and known["g"] is not None:
+                self.known = Point(self.w, known["f"], _array.adopt(known["g"], self.w))
+        self.rng.bit_generator.state = tree["rng"]
+
+
+def _checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Options:
+    if options is not None and not isinstance(options, Options):
+        raise TypeError(f"options: must be an mblsr1.Options, got {type(options).__name__}")
+    checked = (Options() if options is None else options).replace(**changes)
+    if method is not None:
+        if not isinstance(method, Method):
+            raise TypeError(f"method: must be None or a Method such as mblsr1.sgd(0.1), got {type(method).__name__}")
+        foreign = sorted(set(changes) - _DRIVER_OPTIONS)
+        if foreign:
+            raise ValueError(
+                f"{foreign[0]}: is an option of MB-LSR1; method {method.name!r} obeys {', '.join(sorted(_DRIVER_OPTIONS))}"
+            )
+    return checked
+
+
+def _checked_start(w0: Any) -> Array:
+    try:
+        w = _array.as_array(w0)
+    except (TypeError, ValueError):
+        raise TypeError(f"w0: must be an array of real numbers, got {type(w0).__name__}") from None
+    if w.dtype == object or str(w.dtype).startswith(("<U", "|S", "|b")):
+        raise TypeError(f"w0: must be an array of real floating numbers, got dtype {w.dtype}")
+    if _array.is_integer(w):
+        w = _array.to_default_float(w)
+    if not _array.is_real_floating(w):
+        raise TypeError(f"w0: must be an array of real floating numbers, got dtype {w.dtype}")
+    if math.prod(w.shape) == 0:
+        raise ValueError(f"w0: must have at least one entry, got shape {tuple(w.shape)}")
+    if not _array.all_finite(w):
+        raise ValueError("w0: must be finite, got an entry that is nan or infinite")
+    return w
+
+
+def _check_functions(fun: Any, grad: Any, hvp: Any, callback: Any) -> None:
+    if not callable(fun):
+        raise TypeError(f"fun: must be a callable fun(w, batch), got {type(fun).__name__}")
+    if grad is not True and not callable(grad):
+        raise TypeError(
+            "grad: must be a callable grad(w, batch), or True where fun returns (loss, gradient), "
+            f"got {grad!r:.60}"
+        )
+    for name, value in (("hvp", hvp), ("callback", callback)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}: must be None or a callable, got {type(value).__name__}")
+
+
+def _check_budgets(max_steps: Any, max_samples: Any) -> None:
+    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, numbers.Integral)):
+        raise TypeError(f"max_steps: must be None or an int >= 0, got {max_steps!r}")
+    if max_steps is not None and max_steps < 0:
+        raise ValueError(f"max_steps: must be None or an int >= 0, got {max_steps!r}")
+    if max_samples is None:
+        return
+    if isinstance(max_samples, bool) or not isinstance(max_samples, numbers.Real):
+        raise TypeError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")
+    if math.isnan(max_samples) or max_samples < 0:
+        raise ValueError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")

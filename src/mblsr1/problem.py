@@ -1,0 +1,209 @@
+"""The user's functions, bound to one batch at a time: all calls, counts and checks go through here.
+
+A method sees an :class:`Oracle`, never the data: the paper's f^(w; I) with I suppressed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.types import Point
+
+__all__ = ["BudgetSpent", "Counts", "Oracle", "Problem"]
+
+#: Cost in thirds of a sample-gradient: a gradient (alone or with its loss), a loss alone, a Hessian-vector product.
+_GRADIENT, _LOSS, _HVP = 3, 1, 6
+
+
+class BudgetSpent(Exception):
+    """The next evaluation would exceed max_samples; never leaves the driver."""
+
+
+class Counts:
+    """Calls and cost of a run. Changed only by :class:`Oracle`.
+
+    Attributes
+    ----------
+    nfev, njev : int
+        Calls of the loss and of the gradient (a fused call counts as both).
+    """
+
+    def __init__(self) -> None:
+        self.nfev = self.njev = self._thirds = 0
+        self._limit = math.inf
+
+    def limit(self, max_samples: float | None) -> None:
+        """Allow this many sample-gradients from now on; None is no limit."""
+        self._limit = math.inf if max_samples is None else self._thirds + 3 * max_samples
+
+    @property
+    def n_samples(self) -> float:
+        """Cost in sample-gradients; a loss alone is a third, a Hessian-vector product two."""
+        return self._thirds / 3 if self._thirds % 3 else self._thirds // 3
+
+    def spend(self, size: int, thirds: int) -> None:
+        """Account for an evaluation before it is made."""
+        if self._thirds + size * thirds > self._limit:
+            raise BudgetSpent
+        self._thirds += size * thirds
+
+    def to_saved(self) -> dict[str, int]:
+        """Return the counts as numbers."""
+        return {"nfev": self.nfev, "njev": self.njev, "thirds": self._thirds}
+
+    def restore(self, saved: dict[str, int]) -> None:
+        """Continue counting from `to_saved`."""
+        self.nfev, self.njev, self._thirds = int(saved["nfev"]), int(saved["njev"]), int(saved["thirds"])
+
+
+class Problem:
+    """Loss and gradient with the shape, dtype and device that they must keep.
+
+    Parameters
+    ----------
+    fun : callable
+        ``fun(w, batch) -> loss``; with `fused` ``-> (loss, gradient)``.
+    grad : callable or None
+        ``grad(w, batch) -> gradient``, an array like w; None where fused.
+    hvp : callable or None
+        ``hvp(w, v, batch) -> Hessian times v``.
+    w0 : array
+        Start, in the user's shape.
+    takes_batch : bool
+        Whether the functions take a batch at all.
+    counts : Counts
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        grad: Callable[..., Any] | None,
+        hvp: Callable[..., Any] | None,
+        w0: Array,
+        takes_batch: bool,
+        counts: Counts,
+    ) -> None:
+        self.fun, self.grad, self.hvp = fun, grad, hvp
+        self.shape = tuple(w0.shape)
+        self.spec = _array.spec(w0)
+        self.takes_batch = takes_batch
+        self.counts = counts
+
+    def bind(self, batch: Any, size: int, is_full: bool) -> Oracle:
+        """Return the oracle of one batch."""
+        return Oracle(self, (batch,) if self.takes_batch else (), size, is_full)
+
+    def full_gradient(self, w: Array, chunks: Iterable[tuple[Any, int]]) -> Array | None:
+        """Return the mean gradient over chunks of the whole set; None where it is not finite."""
+        total, mean = 0, None
+        for batch, count in chunks:
+            g = self.bind(batch, count, False).gradient(w)
+            if g is None:
+                return None
+            mean = g * float(count) if mean is None else mean + g * float(count)
+            total += count
+        return None if mean is None else mean * (1.0 / total)
+
+    def loss_of(self, value: Any) -> float:
+        """Check a loss and return it as a float; nan and -inf become +inf, which no rule accepts."""
+        if getattr(value, "shape", ()) != ():
+            raise ValueError(f"fun: must return a scalar loss (the mean over the batch), got shape {tuple(value.shape)}")
+        try:
+            loss = _array.to_float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"fun: must return a real scalar loss, got {type(value).__name__}") from None
+        return loss if math.isfinite(loss) else math.inf
+
+    def vector_of(self, g: Any, name: str) -> Array:
+        """Check a gradient and return it as a vector."""
+        if not _array.is_array(g):
+            raise TypeError(f"{name}: must return an array like w0, got {type(g).__name__}")
+        if tuple(g.shape) != self.shape:
+            raise ValueError(f"{name}: must return an array of w0's shape {self.shape}, got shape {tuple(g.shape)}")
+        if _array.spec(g) != self.spec:
+            raise TypeError(
+                f"{name}: must return an array of w0's library, dtype and device {self.spec}, got {_array.spec(g)}"
+            )
+        return _array.flatten(g)
+
+
+class Oracle:
+    """Loss and gradient on one batch, each evaluated at most once at the newest iterate."""
+
+    def __init__(self, problem: Problem, args: tuple[Any, ...], size: int, is_full: bool) -> None:
+        self.problem, self.size, self.is_full = problem, size, is_full
+        self._args = args
+        self._at: Array | None = None
+        self._loss: float | None = None
+        self._gradient: Array | None = None
+
+    @property
+    def fused(self) -> bool:
+        """Whether a loss brings its gradient at no further cost."""
+        return self.problem.grad is None
+
+    def loss(self, w: Array) -> float:
+        """Loss at w; +inf where it is not finite."""
+        self._move_to(w)
+        if self._loss is None:
+            if self.fused:
+                self._evaluate_fused(w)
+            else:
+                self.problem.counts.spend(self.size, _LOSS)
+                self._loss = self.problem.loss_of(self.problem.fun(self._user(w), *self._args))
+                self.problem.counts.nfev += 1
+        assert self._loss is not None
+        return self._loss
+
+    def gradient(self, w: Array) -> Array | None:
+        """Gradient at w, a (d,) array; None where an entry is not finite."""
+        self._move_to(w)
+        if self._gradient is None:
+            if self.fused:
+                self._evaluate_fused(w)
+            else:
+                assert self.problem.grad is not None
+                self.problem.counts.spend(self.size, _GRADIENT)
+                self._gradient = self.problem.vector_of(self.problem.grad(self._user(w), *self._args), "grad")
+                self.problem.counts.njev += 1
+        return self._gradient if _array.all_finite(self._gradient) else None
+
+    def point(self, w: Array, needs_loss: bool = True) -> Point:
+        """Gradient at w, with the loss where it is needed or comes free."""
+        loss = self.loss(w) if needs_loss or self.fused else math.nan
+        return Point(w, loss, self.gradient(w))
+
+    @property
+    def hvp(self) -> Callable[[Array, Array], Array] | None:
+        """(w, v) -> Hessian times v on this batch, or None where the user gave none."""
+        hvp = self.problem.hvp
+        if hvp is None:
+            return None
+
+        def product(w: Array, v: Array) -> Array:
+            self.problem.counts.spend(self.size, _HVP)
+            return self.problem.vector_of(hvp(self._user(w), self._user(v), *self._args), "hvp")
+
+        return product
+
+    def _user(self, w: Array) -> Array:
+        return _array.reshape(w, self.problem.shape)
+
+    def _move_to(self, w: Array) -> None:
+        if self._at is not w:
+            self._at, self._loss, self._gradient = w, None, None
+
+    def _evaluate_fused(self, w: Array) -> None:
+        counts = self.problem.counts
+        counts.spend(self.size, _GRADIENT)
+        both = self.problem.fun(self._user(w), *self._args)
+        if not (isinstance(both, tuple) and len(both) == 2):
+            raise TypeError(f"fun: with grad=True must return (loss, gradient), got {type(both).__name__}")
+        self._loss = self.problem.loss_of(both[0])
+        self._gradient = self.problem.vector_of(both[1], "fun")
+        counts.nfev += 1
+        counts.njev += 1

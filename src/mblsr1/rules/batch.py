@@ -1,0 +1,83 @@
+"""Algorithm 6, getBatch: the batch doubles when progress on fresh data falls behind.
+
+A batch rule is a function ``(state, outcome, problem) -> state``; `problem` offers `n_samples`
+and `fresh_loss(size, *iterates)`, which draws an independent check sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from mblsr1.types import BatchRule, CheckState, Outcome
+
+__all__ = ["default_check_size", "fixed", "initial_check_state", "progress_check"]
+
+#: Cap of the printed check sample, min(1.1 n_b, 5000).
+_LARGEST_CHECK = 5000
+
+
+def default_check_size(batch_size: int) -> int:
+    """n_hat = ceil(min(1.1 n_b, 5000)) (reading 11)."""
+    return min(-(-11 * batch_size // 10), _LARGEST_CHECK)
+
+
+def initial_check_state(batch_size: int) -> CheckState:
+    """State before the first step: no reference f_K yet (reading 10)."""
+    return CheckState(batch_size, math.nan, 0.0, 0, None)
+
+
+def fixed() -> BatchRule:
+    """Return the rule that never changes the batch size."""
+    return lambda state, outcome, problem: state
+
+
+def progress_check(
+    every: int = 10,
+    gamma_1: float = 0.0,
+    gamma_2: float = 0.1,
+    size: int | str | Callable[[int], int] = default_check_size,
+    both: bool = False,
+) -> BatchRule:
+    """Return Algorithm 6.
+
+    Parameters
+    ----------
+    every : int
+        K: steps between checks.
+    gamma_1, gamma_2 : float
+        The batch doubles where f(w) - f_K >= -gamma_1 + gamma_2 sum of R on a fresh sample.
+        The sum runs over exactly the K steps since the last check (reading 9).
+    size : int, "all" or callable n_b -> n_hat
+        Size of the fresh sample.
+    both : bool
+        Evaluate f_K anew on the same fresh sample, at the iterate of the last check
+        (less noise, one more loss; reading 11).
+    """
+
+    def update(state: CheckState, outcome: Outcome, problem: object) -> CheckState:
+        total = problem.n_samples  # type: ignore[attr-defined]
+        if total is not None and state.size >= total:
+            return state
+        state = state._replace(sum_decrease=state.sum_decrease + outcome.achieved, since=state.since + 1)
+        first = math.isnan(state.reference)
+        if not first and state.since < every:
+            return state
+        iterates = [outcome.w] if first or not both else [outcome.w, state.w]
+        losses = problem.fresh_loss(_check_size(size, state.size, total), *iterates)  # type: ignore[attr-defined]
+        reference = losses[1] if len(losses) > 1 else state.reference
+        stalled = not first and not losses[0] - reference < -gamma_1 + gamma_2 * state.sum_decrease
+        grown = state.size if not stalled else 2 * state.size if total is None else min(2 * state.size, total)
+        # A loss that is not finite is no reference; the next check starts from a clean one.
+        return CheckState(
+            grown, losses[0] if math.isfinite(losses[0]) else math.nan, 0.0, 0, outcome.w if both else None
+        )
+
+    return update
+
+
+def _check_size(size: int | str | Callable[[int], int], batch_size: int, total: int | None) -> int:
+    wanted = total if size == "all" else size(batch_size) if callable(size) else int(size)
+    if wanted is None:
+        raise ValueError('check_size: "all" needs a sampler with a known n_samples; this one is a stream')
+    return wanted if total is None else min(wanted, total)

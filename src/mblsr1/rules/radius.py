@@ -1,0 +1,112 @@
+"""Algorithm 5, getRadius: the radius follows a running average of model quality.
+
+A radius rule is a :class:`RadiusRule` of two functions; `progressive` makes the paper's and
+the recommended one. To use another, write the two functions and pass them as
+``Options(radius_rule=...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mblsr1.types import NAN, Trial
+
+__all__ = ["RadiusRule", "RadiusState", "progressive"]
+
+#: Reading 15: ||s|| counts as on the boundary from this share of the radius on.
+_BOUNDARY = 1.0 - 1e-3
+#: `ratio="mean-of-ratios"`: one ratio counts for no more than this (reading 14).
+_RATIO_CLIP = 10.0
+#: Below this the mean ratio makes the radius shrink, from the other on it may grow (Alg. 5, l. 6 and 8).
+_POOR, _GOOD = 0.1, 0.5
+_GROWTH = 2.0
+
+
+class RadiusState(NamedTuple):
+    """delta, the running sums behind rho_hat, the weight T and the limits of delta."""
+
+    delta: float
+    numerator: float
+    denominator: float
+    T: float
+    smallest: float
+    largest: float
+
+    @property
+    def rho_hat(self) -> float:
+        """The averaged ratio; nan before the first step."""
+        return self.numerator / self.denominator if self.denominator != 0.0 else NAN
+
+    def with_delta(self, delta: float) -> RadiusState:
+        """Return the state with another radius, kept within its limits."""
+        return self._replace(delta=min(max(delta, self.smallest), self.largest))
+
+
+class RadiusRule(NamedTuple):
+    """How the radius moves: `init(delta_0, scale, eps)` and `update(state, trial, full_batch)`."""
+
+    init: Callable[[float, float, float], RadiusState]
+    update: Callable[[RadiusState, Trial, bool], RadiusState]
+
+
+def initial_state(delta_0: float, scale: float, eps: float) -> RadiusState:
+    """Line 3 of Algorithm 1: T = 0, rho_hat = 0; delta within [1e-10, 1e2] scale (reading 15).
+
+    Parameters
+    ----------
+    delta_0 : float
+    scale : float
+        max(1, ||w_0||).
+    eps : float
+        Machine epsilon of the vectors; the lower limit is 1e-8 scale in float32.
+    """
+    smallest = (1e-10 if eps < 1e-10 else 1e-8) * scale
+    state = RadiusState(delta_0, 0.0, 0.0, 0.0, smallest, max(1e2 * scale, delta_0))
+    return state.with_delta(delta_0)
+
+
+def progressive(ratio_memory: float = 1.0, ratio: str = "of-means", shrink: float = 0.5) -> RadiusRule:
+    """Return Algorithm 5 with memory zeta.
+
+    Parameters
+    ----------
+    ratio_memory : float
+        The paper's zeta in [0, 1]; 0 is the classic ratio of one step, and is what a batch
+        that is the whole set uses in any case (Alg. 6, l. 9).
+    ratio : {"of-means", "mean-of-ratios"}
+        Ratio of the averages of R and Q (Theorem 4.4), or average of ratios as Algorithm 5
+        prints it, each ratio clipped to [-10, 10].
+    shrink : float
+        Factor on min(delta, ||s||) after a poor mean ratio; 1 is the printed rule, which
+        never shrinks where ||s|| = delta.
+    """
+    accumulate = _ratio_of_means if ratio == "of-means" else _mean_of_ratios
+
+    def update(state: RadiusState, trial: Trial, full_batch: bool) -> RadiusState:
+        if not (math.isfinite(trial.decrease) and trial.predicted < 0.0):
+            return state
+        state = accumulate(state, trial, 0.0 if full_batch else ratio_memory)
+        if state.rho_hat < _POOR:
+            return state.with_delta(shrink * min(state.delta, trial.s_norm))
+        if state.rho_hat >= _GOOD and trial.s_norm >= _BOUNDARY * state.delta:
+            return state.with_delta(_GROWTH * state.delta)
+        return state
+
+    return RadiusRule(initial_state, update)
+
+
+def _ratio_of_means(state: RadiusState, trial: Trial, zeta: float) -> RadiusState:
+    return state._replace(
+        numerator=zeta * state.numerator + trial.decrease,
+        denominator=zeta * state.denominator + trial.predicted,
+        T=zeta * state.T + 1.0,
+    )
+
+
+def _mean_of_ratios(state: RadiusState, trial: Trial, zeta: float) -> RadiusState:
+    rho = min(max(trial.decrease / trial.predicted, -_RATIO_CLIP), _RATIO_CLIP)
+    weight = zeta * state.T + 1.0
+    # l. 3-5 of Algorithm 5 with rho_hat T kept instead of rho_hat
+    return state._replace(numerator=zeta * state.numerator + rho, denominator=weight, T=weight)

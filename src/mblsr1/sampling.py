@@ -1,0 +1,182 @@
+"""Where batches come from. A sampler is any object with `n_samples` and `draw`.
+
+``n_samples`` is the size N of the whole set, or None where it is unknown; ``draw(size, rng)``
+returns an opaque batch of `size` samples that goes to the user's functions as it is;
+``chunks(size)``, where there is a whole set, yields (batch, count) over all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from mblsr1 import _array
+
+__all__ = ["ArraySampler", "IndexSampler", "LoaderSampler", "Sampler", "StreamSampler", "checked_sampler"]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What the driver needs of a source of batches."""
+
+    n_samples: int | None
+
+    def draw(self, size: int, rng: np.random.Generator) -> Any:
+        """Return a batch of `size` samples."""
+
+
+class IndexSampler:
+    """Batches are sorted-free NumPy index arrays into a set of n samples, without repetition.
+
+    Parameters
+    ----------
+    n : int
+        Size of the whole set, >= 1. The batch of size n is ``arange(n)``.
+    """
+
+    def __init__(self, n: int) -> None:
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise ValueError(f"sampler: the number of samples must be an int >= 1, got {n!r}")
+        self.n_samples: int | None = int(n)
+        self._n = int(n)
+
+    def draw(self, size: int, rng: np.random.Generator) -> Any:
+        """Return `size` different indices, drawn uniformly."""
+        if size >= self._n:
+            return np.arange(self._n)
+        return rng.choice(self._n, size, replace=False, shuffle=False)
+
+    def chunks(self, size: int) -> Iterator[tuple[Any, int]]:
+        """Yield (indices, count) over the whole set."""
+        for start in range(0, self._n, size):
+            stop = min(start + size, self._n)
+            yield np.arange(start, stop), stop - start
+
+
+class ArraySampler:
+    """Batches are tuples of rows, the same rows of each array, without repetition.
+
+    Parameters
+    ----------
+    *arrays : array (n, ...)
+        Of any array library, or anything with a length that takes an index array (a SciPy
+        sparse matrix, a memory-mapped array).
+
+    Examples
+    --------
+    >>> import numpy as np, mblsr1
+    >>> sampler = mblsr1.ArraySampler(np.arange(10.0), np.arange(10))
+    >>> X, y = sampler.draw(3, np.random.default_rng(0))
+    >>> X.shape, y.shape
+    ((3,), (3,))
+    """
+
+    def __init__(self, *arrays: Any) -> None:
+        if not arrays:
+            raise ValueError("sampler: ArraySampler needs at least one array, got none")
+        lengths = [a.shape[0] if hasattr(a, "shape") else len(a) for a in arrays]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"sampler: all arrays must have the same number of rows, got {lengths}")
+        self.arrays = arrays
+        self._indices = IndexSampler(lengths[0])
+        self.n_samples: int | None = lengths[0]
+
+    def draw(self, size: int, rng: np.random.Generator) -> Any:
+        """Return `size` different rows of every array; the arrays themselves for the whole set."""
+        if self.n_samples is not None and size >= self.n_samples:
+            return self.arrays
+        indices = self._indices.draw(size, rng)
+        return tuple(_array.take(a, indices) for a in self.arrays)
+
+    def chunks(self, size: int) -> Iterator[tuple[Any, int]]:
+        """Yield (rows, count) over the whole set, in order."""
+        assert self.n_samples is not None
+        for start in range(0, self.n_samples, size):
+            stop = min(start + size, self.n_samples)
+            yield tuple(a[start:stop] for a in self.arrays), stop - start
+
+
+class StreamSampler:
+    """Batches come from a function; the size of the whole set is unknown.
+
+    Parameters
+    ----------
+    draw : callable
+        ``draw(size, rng) -> batch``, independent samples at each call.
+    """
+
+    n_samples: int | None = None
+
+    def __init__(self, draw: Callable[[int, np.random.Generator], Any]) -> None:
+        if not callable(draw):
+            raise TypeError(f"sampler: StreamSampler needs a callable draw(size, rng), got {type(draw).__name__}")
+        self.draw = draw
+
+
+class LoaderSampler:
+    """Batches are put together from a loader, such as a torch DataLoader.
+
+    Parameters
+    ----------
+    make_loader : callable
+        Returns a fresh iterable of batches, a pass over the data; called again when it is
+        exhausted. A batch is an array, or a tuple or list of arrays, rows first.
+
+    Notes
+    -----
+    Batches of the loader are joined and split to the size asked for, so the loader's own batch
+    size does not matter. The order is the loader's: `rng` is not used, and a resumed run
+    starts the loader anew.
+    """
+
+    n_samples: int | None = None
+
+    def __init__(self, make_loader: Callable[[], Iterable[Any]]) -> None:
+        if not callable(make_loader):
+            raise TypeError(f"sampler: LoaderSampler needs a callable, got {type(make_loader).__name__}")
+        self._make_loader = make_loader
+        self._source: Iterator[Any] = iter(())
+        self._rest: tuple[Any, ...] | None = None
+        self._is_tuple = True
+
+    def draw(self, size: int, rng: np.random.Generator) -> Any:
+        """Return the next `size` samples of the loader."""
+        parts, missing = [], size
+        while missing > 0:
+            rows = self._rest if self._rest is not None else self._next()
+            count = int(rows[0].shape[0])
+            taken = min(count, missing)
+            parts.append(tuple(r[:taken] for r in rows))
+            self._rest = tuple(r[taken:] for r in rows) if taken < count else None
+            missing -= taken
+        joined = parts[0] if len(parts) == 1 else tuple(_array.concatenate(column) for column in zip(*parts, strict=True))
+        return joined if self._is_tuple else joined[0]
+
+    def _next(self) -> tuple[Any, ...]:
+        batch = next(self._source, None)
+        if batch is None:
+            self._source = iter(self._make_loader())
+            batch = next(self._source, None)
+            if batch is None:
+                raise ValueError("sampler: make_loader() returned an empty loader; it must yield at least one batch")
+        self._is_tuple = isinstance(batch, (tuple, list))
+        return tuple(batch) if self._is_tuple else (batch,)
+
+
+def checked_sampler(sampler: Any) -> Sampler | None:
+    """Return the sampler, an IndexSampler for an int, or None."""
+    if sampler is None:
+        return None
+    if isinstance(sampler, (int, np.integer)):
+        return IndexSampler(sampler)  # type: ignore[arg-type]
+    if not callable(getattr(sampler, "draw", None)) or not hasattr(sampler, "n_samples"):
+        raise TypeError(
+            "sampler: must be None, an int N or an object with n_samples and draw(size, rng), such as "
+            f"mblsr1.ArraySampler(X, y); got {type(sampler).__name__}"
+        )
+    n = sampler.n_samples
+    if n is not None and (isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1):
+        raise ValueError(f"sampler: n_samples must be None or an int >= 1, got {n!r}")
+    return sampler  # type: ignore[no-any-return]

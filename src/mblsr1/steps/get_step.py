@@ -1,0 +1,135 @@
+"""Algorithm 4, getStep, as printed: model step, momentum, SGD mix, restart test, line search."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.subproblem import TrustRegionSolution
+from mblsr1.problem import Oracle
+from mblsr1.rules import hybrid
+from mblsr1.rules.hybrid import Direction
+from mblsr1.rules.line_search import halving
+from mblsr1.steps.model import ModelBuilder
+from mblsr1.types import NAN, Point, Trial
+
+__all__ = ["LineSearchSettings", "get_step"]
+
+#: |Q| under this many eps of |f| is rounding: rho says nothing (reading 7).
+_ROUNDING = 10.0
+_DOUBLE = float(np.finfo(np.float64).eps)
+
+
+class LineSearchSettings(NamedTuple):
+    """The scalars of Algorithm 4: eta, mu, alpha_s, xi, c_1 and the form of line 6."""
+
+    eta: float
+    mu: float
+    alpha_s: float
+    xi: float
+    c1: float
+    printed: bool
+
+    @property
+    def uses_momentum(self) -> bool:
+        """Whether the previous step enters the next one."""
+        return self.eta != 0.0 or self.mu != 0.0
+
+
+def get_step(
+    oracle: Oracle,
+    point: Point,
+    memory: PairMemory,
+    delta: float,
+    s: Array | None,
+    v: Array | None,
+    build: ModelBuilder,
+    settings: LineSearchSettings,
+) -> tuple[Trial, Array | None]:
+    """Make the step of one iteration on one batch.
+
+    Returns
+    -------
+    trial : Trial
+        `point` is None where the line search failed; the pair is not stored then.
+    v : array (d,) or None
+        The clipped momentum.
+    """
+    sol, direction, restarted = _direction(point, memory, delta, s, v, build, settings)
+    trials: dict[float, Array] = {}
+
+    def phi(alpha: float) -> float:
+        trials.clear()
+        trials[alpha] = point.w + (direction.p if alpha == 1.0 else alpha * direction.p)
+        return oracle.loss(trials[alpha])
+
+    eps = max(_DOUBLE, _array.eps(point.w))
+    found = halving(phi, point.f, direction.slope, settings.c1, eps)  # line 15
+    g_new = oracle.gradient(trials[found.alpha]) if found.alpha > 0.0 else None
+    trial = Trial(
+        None, None, None, 0.0, NAN, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
+        direction.slope, restarted=restarted, flipped=direction.flipped,
+    )  # fmt: skip
+    if g_new is None:
+        return trial, None
+    w_new = trials[found.alpha]
+    s_new = direction.p if found.alpha == 1.0 else found.alpha * direction.p  # line 16
+    whole = direction.is_model_step and found.alpha == 1.0
+    decrease = _model_decrease(oracle, point, sol, found.f if whole else None, eps)  # lines 17-18
+    s_norm = found.alpha * direction.norm
+    accepted = trial._replace(
+        point=Point(w_new, found.f, g_new), s=s_new, y=g_new - point.g, s_norm=s_norm, decrease=decrease,
+        achieved=found.f - point.f, on_boundary=sol.on_boundary, alpha=found.alpha,
+    )  # fmt: skip
+    return accepted, direction.v
+
+
+def _model_decrease(
+    oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float
+) -> float:
+    """R = f(w + p*) - f(w), one more loss where p* is not the step; nan where rounding decides."""
+    if abs(sol.model_change) <= _ROUNDING * eps * abs(point.f):
+        return NAN
+    f = oracle.loss(point.w + sol.p) if known is None else known
+    return f - point.f if math.isfinite(f) else math.inf
+
+
+def _direction(
+    point: Point,
+    memory: PairMemory,
+    delta: float,
+    s: Array | None,
+    v: Array | None,
+    build: ModelBuilder,
+    settings: LineSearchSettings,
+) -> tuple[TrustRegionSolution, Direction, bool]:
+    """Lines 3-14: at most one restart, then the gradient step in the radius (reading 5)."""
+    for restarted in (False, True):
+        if restarted:
+            memory.clear()
+            s = v = None
+        problem = build(memory, point.g)
+        sol = problem.solve(delta)
+        found = hybrid.mix(
+            sol.p, point.g, s, v, delta,
+            eta=settings.eta, mu=settings.mu, alpha_s=settings.alpha_s, printed=settings.printed,
+        )  # fmt: skip
+        if _descends(found, problem.g_norm, settings.xi):
+            return sol, found, restarted
+    length = min(1.0, delta / problem.g_norm)
+    slope = -length * problem.g_norm**2
+    steepest = Direction(point.g * -length, None, slope, length * problem.g_norm, False, False)
+    return sol, steepest, True
+
+
+def _descends(direction: Direction, g_norm: float, xi: float) -> bool:
+    """Negation of line 11: min(|g'p|, |g'p| / ||p||) >= xi ||g||, false also where p is not finite."""
+    steep = abs(direction.slope)
+    if not (math.isfinite(steep) and direction.norm > 0.0):
+        return False
+    return min(steep, steep / direction.norm) >= xi * g_norm

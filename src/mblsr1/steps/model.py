@@ -1,0 +1,30 @@
+"""The model at an iterate: store the last pair, choose gamma, project the gradient (Alg. 4, l. 2-3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mblsr1._array import Array
+from mblsr1.linalg.lsr1 import LSR1
+from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.scaling import ScalingRule
+from mblsr1.linalg.subproblem import Subproblem
+
+__all__ = ["build_model"]
+
+ModelBuilder = Callable[[PairMemory, Array], Subproblem]
+
+
+def build_model(memory: PairMemory, g: Array, scaling: ScalingRule, skip_tolerance: float) -> Subproblem:
+    """Return the subproblem of the SR1 matrix of the stored pairs at gradient g.
+
+    The pair handed over by the last step is judged by the matrix of the older pairs, and its
+    inner products are made in the same pass over the buffer as those of g.
+    """
+    if memory.pending is not None:
+        old = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
+        z = memory.project([g], old.accepts)[:, 0]
+    else:
+        z = memory.project([g])[:, 0]
+    matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
+    return Subproblem(matrix, g, z)

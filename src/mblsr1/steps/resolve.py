@@ -1,0 +1,102 @@
+"""The recommended step: where the model was wrong, solve it again in a smaller radius.
+
+On deterministic problems this needs half the gradients of a line search along p (docs/deviations.md, 6).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.subproblem import Subproblem, TrustRegionSolution
+from mblsr1.problem import Oracle
+from mblsr1.steps.model import ModelBuilder
+from mblsr1.types import NAN, Point, Trial
+
+__all__ = ["resolve"]
+
+#: A step is accepted above this ratio.
+_ACCEPT = 1e-4
+#: Consecutive rejections after which nothing can be gained.
+_MAX_REJECTIONS = 60
+#: The radius after a rejection, as shares of ||p||.
+_SMALLEST_SHARE, _LARGEST_SHARE = 0.1, 0.5
+_SLACK = 10.0
+_DOUBLE = float(np.finfo(np.float64).eps)
+
+
+class _Try(NamedTuple):
+    f: float
+    g: Array | None
+    ratio: float
+    accepted: bool
+
+
+def resolve(
+    oracle: Oracle, point: Point, memory: PairMemory, delta: float, floor: float, build: ModelBuilder
+) -> Trial:
+    """Make the step of one iteration: the first of a sequence of radii at which the model holds.
+
+    A rejected point whose gradient is at hand gives a pair as well. `point` of the result is None
+    where no radius down to `floor` helped.
+    """
+    eps = max(_DOUBLE, _array.eps(point.w))
+    slack = _SLACK * eps * max(1.0, abs(point.f))
+    problem = build(memory, point.g)
+    rejections = 0
+    while rejections < _MAX_REJECTIONS and (delta > floor or rejections == 0):
+        sol = problem.solve(delta)
+        w = point.w + sol.p
+        tried = _try(oracle, point, problem, sol, w, slack)
+        if tried.accepted and tried.g is not None:
+            return _accepted(point, sol, w, tried, delta, slack, rejections)
+        rejections += 1
+        delta = _smaller(point, sol, tried)
+        if tried.g is not None:
+            memory.push(sol.p, tried.g - point.g)
+            problem = build(memory, point.g)
+    return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, rejections=rejections)
+
+
+def _try(
+    oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolution, w: Array, slack: float
+) -> _Try:
+    """Evaluate a trial point; the gradient only where the loss did not rise, unless it comes free."""
+    if not (math.isfinite(sol.norm) and sol.model_change < 0.0):
+        return _Try(math.inf, None, -math.inf, False)
+    f = oracle.loss(w)
+    change = f - point.f
+    ratio = (change - slack) / (sol.model_change - slack) if math.isfinite(f) else -math.inf
+    if not (math.isfinite(f) and (ratio >= 0.0 or oracle.fused)):
+        return _Try(f, None, ratio, False)
+    g = oracle.gradient(w)
+    if g is None:
+        return _Try(f, None, ratio, False)
+    accepted = ratio > _ACCEPT
+    if accepted and abs(change) <= slack:  # rounding: the gradient decides
+        accepted = _array.norm(g) < problem.g_norm
+    return _Try(f, g, ratio, accepted)
+
+
+def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try) -> float:
+    """The radius after a rejection: minimiser of the parabola through f(w), g'p and f(w + p)."""
+    curvature = tried.f - point.f - sol.slope
+    share = -0.5 * sol.slope / curvature if math.isfinite(curvature) and curvature > 0.0 else _SMALLEST_SHARE
+    return min(max(share, _SMALLEST_SHARE), _LARGEST_SHARE) * sol.norm
+
+
+def _accepted(
+    point: Point, sol: TrustRegionSolution, w: Array, tried: _Try, delta: float, slack: float, rejections: int
+) -> Trial:
+    assert tried.g is not None and point.g is not None
+    change = tried.f - point.f
+    return Trial(
+        Point(w, tried.f, tried.g), sol.p, tried.g - point.g, sol.norm,
+        change if abs(sol.model_change) > slack else NAN, sol.model_change, change,
+        sol.on_boundary, delta, sol.sigma, 1.0, sol.slope, NAN, rejections=rejections,
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""Shapes of what the layers hand to each other: frozen, without logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
+
+from mblsr1._array import Array
+
+__all__ = ["CheckState", "Method", "Outcome", "Point", "Status", "Trial"]
+
+NAN = float("nan")
+
+
+class Status(IntEnum):
+    """Why a run ended; the numbers are part of the public interface."""
+
+    CONVERGED = 0
+    STEP_BUDGET = 1
+    SAMPLE_BUDGET = 2
+    STOPPED = 3
+    NON_FINITE = 4
+    NO_PROGRESS = 5
+
+
+MESSAGES = {
+    Status.CONVERGED: "converged: the gradient over the whole set is within gtol",
+    Status.STEP_BUDGET: "the step budget max_steps is used up",
+    Status.SAMPLE_BUDGET: "the sample budget max_samples is used up",
+    Status.STOPPED: "stopped by the callback",
+    Status.NON_FINITE: "the loss or the gradient at the iterate is not finite",
+    Status.NO_PROGRESS: "no further progress is possible at this precision",
+}
+
+
+class Point(NamedTuple):
+    """An iterate and what the current batch says of it."""
+
+    w: Array
+    f: float
+    g: Array | None
+
+
+class Trial(NamedTuple):
+    """What Algorithm 4 hands to Algorithms 3, 5 and 6: one tried step.
+
+    `decrease` is R and `predicted` is Q of the ratio rho = R / Q (both negative on
+    a good step, nan where rounding decides); `achieved` is f(w + s) - f(w).
+    """
+
+    point: Point | None
+    s: Array | None
+    y: Array | None
+    s_norm: float
+    decrease: float
+    predicted: float
+    achieved: float
+    on_boundary: bool
+    radius: float
+    sigma: float
+    alpha: float
+    slope: float = NAN
+    slope_new: float = NAN
+    restarted: bool = False
+    flipped: bool = False
+    rejections: int = 0
+
+
+class Outcome(NamedTuple):
+    """What a method's step hands to the driver; `scalars` go into the history."""
+
+    w: Array
+    f: float
+    g: Array | None
+    achieved: float
+    scalars: dict[str, float]
+    stuck: bool = False
+
+
+class CheckState(NamedTuple):
+    """State of the batch rule, Algorithm 6: batch size, f_K, sum of R, steps since."""
+
+    size: int
+    reference: float
+    sum_decrease: float
+    since: int
+    w: Array | None
+
+
+class BatchRule(Protocol):
+    """Algorithm 6 as a replaceable function; see :mod:`mblsr1.rules.batch`."""
+
+    def __call__(self, state: CheckState, outcome: Outcome, problem: Any) -> CheckState:
+        """Return the state with the next batch size."""
+
+
+class Method(NamedTuple):
+    """An optimizer as two functions: any object of this shape runs in the driver.
+
+    `init(w) -> inner` makes the method's own state, a tree of NamedTuples, arrays
+    and numbers; `step(oracle, inner, point, rng) -> (inner, Outcome)` makes one
+    step. `needs_loss` says whether the method uses the loss at the iterate.
+    """
+
+    name: str
+    init: Callable[[Array], Any]
+    step: Callable[..., tuple[Any, Outcome]]
+    needs_loss: bool = True
+    batch_rule: BatchRule | None = None
