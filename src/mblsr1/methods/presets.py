@@ -76,6 +76,8 @@ class Options:
         Steps made on one batch before the next is drawn.
     radius_shrink : float in (0, 1]
         Factor on min(delta, ||s||) after a poor mean ratio; the printed rule is 1.
+    interpolate : bool
+        Where the batch is the whole set, move the radius by interpolation along p.
     mixing : {"convex", "printed"}
         Line 6 of Alg. 4: (1 - eta)(p* + mu v) + eta v, or (1 - eta) p* + mu v as printed, which needs
         momentum > 0 where sgd_weight > 0.
@@ -111,6 +113,7 @@ class Options:
     skip_tolerance: float = 1e-8
     steps_per_batch: int = 1
     radius_shrink: float = 0.5
+    interpolate: bool = True
     mixing: str = "convex"
     check_both: bool = False
 
@@ -122,8 +125,9 @@ class Options:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
-        if not isinstance(self.check_both, bool):
-            raise TypeError(f"check_both: must be True or False, got {self.check_both!r}")
+        for name in ("check_both", "interpolate"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: must be True or False, got {getattr(self, name)!r}")
         if not callable(self.scaling):
             raise TypeError(f"scaling: must be a gamma rule such as mblsr1.scaling.ceiling(), got {self.scaling!r}")
         self._check_sizes()
@@ -172,7 +176,7 @@ class Options:
             memory=16, restart_memory=0, restart_tolerance=0.0, batch_size=256, initial_radius=1e-4, ratio_memory=1.0,
             check_every=10, progress_decrease=0.0, progress_fraction=0.1, sgd_weight=0.1, learning_rate=0.1,
             momentum=0.9, ratio="mean-of-ratios", scaling=scaling_rules.constant(1.0), globalization="line-search",
-            radius_shrink=1.0, mixing="printed",
+            radius_shrink=1.0, interpolate=False, mixing="printed",
         ).replace(**changes)  # fmt: skip
 
     @classmethod
@@ -230,9 +234,10 @@ def mb_lsr1(options: Options | None = None) -> Method:
         The default is ``Options()``.
     """
     o = Options() if options is None else options
+    radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink)
     rules = Rules(
         scaling=o.scaling,
-        radius=radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink),
+        radius=radius_rules.interpolated(radius) if o.interpolate else radius,
         pairs=(
             pair_rules.classic()
             if o.restart_memory is None

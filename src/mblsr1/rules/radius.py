@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mblsr1.types import NAN, Trial
 
-__all__ = ["RadiusRule", "RadiusState", "progressive"]
+__all__ = ["RadiusRule", "RadiusState", "interpolated", "progressive"]
 
 #: Reading 15: ||s|| counts as on the boundary from this share of the radius on.
 _BOUNDARY = 1.0 - 1e-3
@@ -95,6 +95,51 @@ def progressive(ratio_memory: float = 1.0, ratio: str = "of-means", shrink: floa
         return state
 
     return RadiusRule(initial_state, update)
+
+
+def interpolated(noisy: RadiusRule) -> RadiusRule:
+    """Return the rule that interpolates along p where the batch is the whole set, else `noisy`.
+
+    After rho < 0.1 the radius becomes the minimiser of the cubic through both losses and slopes;
+    after rho > 0.75 near the boundary it grows to where the slope along p vanishes, by 2 to 10
+    (measured on deterministic problems: docs/deviations.md, 15).
+
+    Parameters
+    ----------
+    noisy : RadiusRule
+        Rule for batches that are a sample.
+    """
+
+    def update(state: RadiusState, trial: Trial, full_batch: bool) -> RadiusState:
+        if not full_batch:
+            return noisy.update(state, trial, full_batch)
+        if not (math.isfinite(trial.decrease) and trial.predicted < 0.0):
+            return state
+        state = _ratio_of_means(state, trial, 0.0)
+        if state.rho_hat < _POOR:
+            return state.with_delta(_clip(_cubic_minimiser(trial), 0.1, 0.5) * trial.s_norm)
+        if state.rho_hat > 0.75 and trial.s_norm > 0.8 * state.delta:
+            change = trial.slope - trial.slope_new
+            share = trial.slope / change if change < 0.0 else 10.0
+            return state.with_delta(max(state.delta, _clip(share, 2.0, 10.0) * trial.s_norm))
+        return state
+
+    return RadiusRule(noisy.init, update)
+
+
+def _cubic_minimiser(trial: Trial) -> float:
+    """Minimiser, in shares of the step, of the cubic through both losses and slopes (Nocedal, Wright, 3.59)."""
+    d1 = trial.slope + trial.slope_new - 3.0 * trial.achieved
+    square = d1 * d1 - trial.slope * trial.slope_new
+    if not square >= 0.0:
+        return 0.5
+    d2 = math.sqrt(square)
+    below = trial.slope_new - trial.slope + 2.0 * d2
+    return 1.0 - (trial.slope_new + d2 - d1) / below if below > 0.0 else 0.5
+
+
+def _clip(x: float, low: float, high: float) -> float:
+    return min(max(x, low), high)
 
 
 def _ratio_of_means(state: RadiusState, trial: Trial, zeta: float) -> RadiusState:

@@ -98,5 +98,5 @@ def _accepted(
     return Trial(
         Point(w, tried.f, tried.g), sol.p, tried.g - point.g, sol.norm,
         change if abs(sol.model_change) > slack else NAN, sol.model_change, change,
-        sol.on_boundary, delta, sol.sigma, 1.0, sol.slope, NAN, rejections=rejections,
+        sol.on_boundary, delta, sol.sigma, 1.0, sol.slope, _array.dot(tried.g, sol.p), rejections=rejections,
     )  # fmt: skip
