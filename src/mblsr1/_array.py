@@ -86,7 +86,14 @@ def to_default_float(x: Array) -> Array:
 
 def eps(x: Array) -> float:
     """Return the machine epsilon of the array's dtype."""
+    if isinstance(x, np.ndarray):
+        return _eps(np, x.dtype)
     return _eps(namespace(x), x.dtype)
+
+
+def is_single(x: Array) -> bool:
+    """Whether the dtype has less precision than float64."""
+    return eps(x) > 1e-10
 
 
 @lru_cache(maxsize=32)
@@ -97,13 +104,20 @@ def _eps(xp: Any, dtype: Any) -> float:
 def spec(x: Array) -> tuple[str, str, str]:
     """Return (library, dtype, device) as text: to compare, and to name in messages."""
     if isinstance(x, np.ndarray):
-        return "numpy", str(x.dtype), "cpu"
+        return "numpy", x.dtype.name, "cpu"
     return namespace(x).__name__.removeprefix("array_api_compat."), str(x.dtype), str(device(x))
 
 
 def device(x: Array) -> Any:
     """Return the device that the array lives on."""
     return compat.device(x)
+
+
+def same_kind(x: Array, like: Array) -> bool:
+    """Whether library, dtype and device are the same."""
+    if isinstance(x, np.ndarray) and isinstance(like, np.ndarray):
+        return bool(x.dtype == like.dtype)
+    return spec(x) == spec(like)
 
 
 def flatten(x: Array) -> Array:
@@ -132,7 +146,7 @@ def from_host(values: NDArray[Any], like: Array) -> Array:
 
 def adopt(x: Array, like: Array) -> Array:
     """Return a copy of `x`, maybe a host array, in the library, dtype and device of `like`."""
-    return copy(x) if spec(x) == spec(like) else from_host(host(x), like)
+    return copy(x) if same_kind(x, like) else from_host(host(x), like)
 
 
 def normal(rng: np.random.Generator, like: Array) -> Array:
@@ -160,11 +174,11 @@ def concatenate(parts: Sequence[Array]) -> Array:
 
 def all_finite(x: Array) -> bool:
     """Whether every entry is finite. A finite sum proves it without a temporary."""
+    if isinstance(x, np.ndarray):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return math.isfinite(float(x.sum())) or bool(np.isfinite(x).all())
     xp = namespace(x)
-    with np.errstate(all="ignore"):
-        if math.isfinite(float(xp.sum(x))):
-            return True
-    return bool(xp.all(xp.isfinite(x)))
+    return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
 def row_buffer(like: Array, rows: int) -> Array:
@@ -212,6 +226,9 @@ def products(rows: Array, vectors: Sequence[Array]) -> HostArray:
 
 
 def _numpy_products(rows: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> HostArray:
+    if rows.nbytes <= _BLOCK_BYTES and rows.dtype == np.float64:
+        small: HostArray = rows @ (vectors[0][:, None] if len(vectors) == 1 else np.array(vectors).T)
+        return small
     total = np.zeros((rows.shape[0], len(vectors)))
     for block in _blocks(rows):
         part = rows[:, block]
@@ -241,7 +258,7 @@ def _widest(xp: Any) -> Any:
 
 def _blocks(rows: Array) -> Iterator[slice]:
     count, length = rows.shape
-    single = str(rows.dtype).endswith("float32")
+    single = is_single(rows)
     width = max(64, _BLOCK_BYTES // ((4 if single else 8) * max(1, count)))
     if single:
         width = min(width, _FLOAT32_RUN)

@@ -61,9 +61,7 @@ def from_tree(template: Any, tree: Any, like: Array) -> Any:
     if hasattr(template, "restore"):
         return template.restore(tree)
     if hasattr(template, "_asdict"):
-        return type(template)(
-            **{key: from_tree(item, tree[key], like) for key, item in template._asdict().items()}
-        )
+        return type(template)(**{key: from_tree(item, tree[key], like) for key, item in template._asdict().items()})
     if _array.is_array(tree) and not np.isscalar(tree):
         return _array.adopt(tree, like)
     return tree
@@ -91,7 +89,7 @@ def save_state(path: str | os.PathLike[str], state: State) -> None:
     _flatten("", state.tree, arrays, numbers)
     text = json.dumps({"format": _FORMAT, "numbers": numbers})
     with Path(path).open("wb") as file:
-        np.savez(file, **{"mblsr1": np.frombuffer(text.encode(), dtype=np.uint8)}, **arrays)
+        np.savez(file, **arrays, mblsr1=np.frombuffer(text.encode(), dtype=np.uint8))
 
 
 def load_state(path: str | os.PathLike[str]) -> State:

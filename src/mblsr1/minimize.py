@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -156,8 +156,8 @@ def iterate(
     """
     arguments.pop("disp", None)
     names = ("method", "options", "rng", "max_steps", "max_samples", "callback", "state", "hvp")
-    known = [arguments.pop(name, None) for name in names]
-    return _Run(fun, grad, w0, sampler, *known, arguments).steps()
+    named = {name: arguments.pop(name, None) for name in names}
+    return _Run(fun, grad, w0, sampler, **named, changes=arguments).steps()
 
 
 class Step:
@@ -226,7 +226,7 @@ class _Run:
         self.step = self.used = 0
         self.oracle: Oracle | None = None
         self.known: Point | None = None  # loss and gradient at w on the batch in hand
-        self.before_draw: dict[str, Any] | None = None
+        self.before_draw: Mapping[str, Any] | None = None
         self.counts = Counts()
         self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
         if state is not None:
@@ -448,7 +448,8 @@ def _checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Opti
         foreign = sorted(set(changes) - _DRIVER_OPTIONS)
         if foreign:
             raise ValueError(
-                f"{foreign[0]}: is an option of MB-LSR1; method {method.name!r} obeys {', '.join(sorted(_DRIVER_OPTIONS))}"
+                f"{foreign[0]}: is an option of MB-LSR1; method {method.name!r} obeys "
+                f"{', '.join(sorted(_DRIVER_OPTIONS))}"
             )
     return checked
 
@@ -476,8 +477,7 @@ def _check_functions(fun: Any, grad: Any, hvp: Any, callback: Any) -> None:
         raise TypeError(f"fun: must be a callable fun(w, batch), got {type(fun).__name__}")
     if grad is not True and not callable(grad):
         raise TypeError(
-            "grad: must be a callable grad(w, batch), or True where fun returns (loss, gradient), "
-            f"got {grad!r:.60}"
+            f"grad: must be a callable grad(w, batch), or True where fun returns (loss, gradient), got {grad!r:.60}"
         )
     for name, value in (("hvp", hvp), ("callback", callback)):
         if value is not None and not callable(value):

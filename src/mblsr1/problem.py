@@ -89,7 +89,7 @@ class Problem:
     ) -> None:
         self.fun, self.grad, self.hvp = fun, grad, hvp
         self.shape = tuple(w0.shape)
-        self.spec = _array.spec(w0)
+        self.like = w0
         self.takes_batch = takes_batch
         self.counts = counts
 
@@ -111,7 +111,7 @@ class Problem:
     def loss_of(self, value: Any) -> float:
         """Check a loss and return it as a float; nan and -inf become +inf, which no rule accepts."""
         if getattr(value, "shape", ()) != ():
-            raise ValueError(f"fun: must return a scalar loss (the mean over the batch), got shape {tuple(value.shape)}")
+            raise ValueError(f"fun: must return a scalar, the mean loss of the batch, got shape {tuple(value.shape)}")
         try:
             loss = _array.to_float(value)
         except (TypeError, ValueError):
@@ -124,9 +124,10 @@ class Problem:
             raise TypeError(f"{name}: must return an array like w0, got {type(g).__name__}")
         if tuple(g.shape) != self.shape:
             raise ValueError(f"{name}: must return an array of w0's shape {self.shape}, got shape {tuple(g.shape)}")
-        if _array.spec(g) != self.spec:
+        if not _array.same_kind(g, self.like):
             raise TypeError(
-                f"{name}: must return an array of w0's library, dtype and device {self.spec}, got {_array.spec(g)}"
+                f"{name}: must return an array of w0's library, dtype and device {_array.spec(self.like)}, "
+                f"got {_array.spec(g)}"
             )
         return _array.flatten(g)
 

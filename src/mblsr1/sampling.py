@@ -151,7 +151,9 @@ class LoaderSampler:
             parts.append(tuple(r[:taken] for r in rows))
             self._rest = tuple(r[taken:] for r in rows) if taken < count else None
             missing -= taken
-        joined = parts[0] if len(parts) == 1 else tuple(_array.concatenate(column) for column in zip(*parts, strict=True))
+        joined = (
+            parts[0] if len(parts) == 1 else tuple(_array.concatenate(column) for column in zip(*parts, strict=True))
+        )
         return joined if self._is_tuple else joined[0]
 
     def _next(self) -> tuple[Any, ...]:

@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
     w: Array
     f: float
-    g: Array | None
+    g: Array  # None where not known or not finite
 
 
 class Trial(NamedTuple):

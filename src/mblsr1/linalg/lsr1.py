@@ -8,10 +8,12 @@ the pair buffer is k x k work in float64 on the host.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from mblsr1 import _array
 from mblsr1._array import Array, HostArray
@@ -19,6 +21,9 @@ from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
 from mblsr1.linalg.spectrum import Spectrum, independent, unit_gram
 
 __all__ = ["LSR1"]
+
+#: A pivot of N under this share of its largest entry is rounding.
+_PIVOT_FLOOR = 1e-15
 
 
 class LSR1:
@@ -85,10 +90,9 @@ class LSR1:
 
     def _setup(self, pairs: PairMemory, gamma: float, skip_tolerance: float) -> None:
         self.pairs, self.gamma, self.skip_tolerance = pairs, gamma, skip_tolerance
-        blocks = pairs.blocks()
-        self._unit = _Compact(blocks, gamma, skip_tolerance, pairs.length)
+        self._unit = _Compact(pairs.blocks(), gamma, skip_tolerance, pairs.length)
         self.kept = self._unit.kept
-        slots = np.asarray(pairs.order, dtype=np.intp)[self.kept]
+        slots = np.asarray([pairs.order[i] for i in self.kept], dtype=np.intp)
         self._rows_s, self._rows_y = 2 * slots, 2 * slots + 1
         self._scale = 1.0 / np.sqrt(pairs.gram[self._rows_s, self._rows_s])
         self.spectrum = Spectrum(gamma, self._unit.lam, self._over_buffer(self._unit.T))
@@ -185,14 +189,12 @@ class _Compact:
     """N, its solve and the spectrum for one gamma: k x k, host, unit s."""
 
     def __init__(self, blocks: GramBlocks, gamma: float, skip: float, d: int) -> None:
-        A = np.tril(blocks.SY) + np.tril(blocks.SY, -1).T
-        N = A - gamma * blocks.SS
-        cross = blocks.SY + blocks.SY.T
-        G = blocks.YY - gamma * cross + gamma**2 * blocks.SS
+        lower = _lower(blocks.k)
+        N = np.where(lower, blocks.SY, blocks.SY.T) - gamma * blocks.SS
+        G = blocks.YY - gamma * (blocks.SY + blocks.SY.T) + gamma**2 * blocks.SS
         terms = blocks.YY.diagonal() + gamma**2
         unit, scale = unit_gram(G, terms)
-        kept = independent(unit, d)
-        kept = _with_safe_pivots(N, G, kept, skip)
+        kept = _with_safe_pivots(N, G, independent(unit, d), skip)
         if len(kept) < blocks.k:
             index = np.ix_(kept, kept)
             N, G, unit, scale = N[index], G[index], unit[index], scale[kept]
@@ -205,8 +207,8 @@ class _Compact:
         if rhs.shape[0] == 0:
             return rhs
         if self._negative is not None:
-            return -scipy.linalg.lapack.dpotrs(self._negative, rhs, lower=1)[0]
-        return np.linalg.solve(self.N, rhs)
+            return _host(-scipy.linalg.lapack.dpotrs(self._negative, rhs, lower=1)[0])
+        return _host(np.linalg.solve(self.N, rhs))
 
     def _spectrum(self, unit: HostArray, scale: HostArray, gamma: float) -> tuple[HostArray, HostArray]:
         """Eigenvalues of B on span(Psi) and the coefficients of orthonormal eigenvectors over psi.
@@ -230,6 +232,17 @@ class _Compact:
         return values + gamma, T * scale[:, None]
 
 
+def _host(x: Any) -> HostArray:
+    """Tell the type checker what LAPACK returns."""
+    return x  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def _lower(k: int) -> NDArray[np.bool_]:
+    """True on and under the diagonal."""
+    return np.tri(k, dtype=bool)
+
+
 def _cholesky(A: HostArray) -> HostArray | None:
     """Lower Cholesky factor, or None where A is not safely positive definite."""
     if A.shape[0] == 0:
@@ -249,31 +262,47 @@ def _with_safe_pivots(N: HostArray, G: HostArray, kept: list[int], skip: float) 
     """
     if not kept:
         return kept
-    index = np.ix_(kept, kept)
-    N, G = N[index], G[index]
+    if len(kept) < N.shape[0]:
+        index = np.ix_(kept, kept)
+        N, G = N[index], G[index]
     factor = _cholesky(-N)
+    pivots, unit_lower = (None, None) if factor is not None else _ldl(N)
     if factor is not None:
-        pivots = factor.diagonal()
-        half = scipy.linalg.lapack.dtrtrs(factor, G, lower=1)[0]
-        residual = scipy.linalg.lapack.dtrtrs(factor, half.T, lower=1)[0].diagonal() * pivots**2
-        if (pivots**2 >= skip * np.sqrt(np.maximum(residual, 0.0))).all():
+        pivots = factor.diagonal() ** 2
+        unit_lower = factor / factor.diagonal()
+    if pivots is not None:
+        half = scipy.linalg.lapack.dtrtrs(unit_lower, G, lower=1, unitdiag=1)[0]
+        square = scipy.linalg.lapack.dtrtrs(unit_lower, half.T, lower=1, unitdiag=1)[0].diagonal()
+        if (np.abs(pivots) >= skip * np.sqrt(np.maximum(square, 0.0))).all():
             return kept
     return [kept[j] for j in _safe_one_by_one(N.copy(), G.copy(), skip)]
 
 
-def _safe_one_by_one(N: HostArray, G: HostArray, skip: float) -> list[int]:
-    safe: list[int] = []
-    terms = np.maximum(np.abs(N).max(initial=0.0), np.finfo(float).tiny)
+def _ldl(N: HostArray) -> tuple[HostArray | None, HostArray | None]:
+    """Pivots and L of N = L D L' without exchange; None where a pivot is lost in rounding."""
+    rest, least = N.copy(), _PIVOT_FLOOR * float(np.abs(N).max())
     for j in range(N.shape[0]):
-        pivot = N[j, j]
-        residual = math.sqrt(max(G[j, j], 0.0))
-        if abs(pivot) < max(skip * residual, 1e-15 * terms):
+        pivot = rest[j, j]
+        if abs(pivot) <= least:
+            return None, None
+        column = rest[j + 1 :, j] / pivot
+        rest[j + 1 :, j + 1 :] -= column[:, None] * rest[j, j + 1 :]
+        rest[j + 1 :, j] = column
+    return rest.diagonal(), rest
+
+
+def _safe_one_by_one(N: HostArray, G: HostArray, skip: float) -> list[int]:
+    """Indices of the safe pairs: eliminate in time order, pass over a pair that fails."""
+    safe: list[int] = []
+    least = _PIVOT_FLOOR * float(np.abs(N).max())
+    for j in range(N.shape[0]):
+        pivot, row, diagonal = N[j, j], G[j, j + 1 :].copy(), G[j, j]
+        if abs(pivot) <= max(skip * math.sqrt(max(diagonal, 0.0)), least):
             continue
         safe.append(j)
         ratio = N[j + 1 :, j] / pivot
-        N[j + 1 :, j + 1 :] -= np.outer(ratio, N[j, j + 1 :])
-        row, diagonal = G[j, j + 1 :].copy(), G[j, j]
-        G[j + 1 :, j + 1 :] += np.outer(ratio * diagonal - row, ratio) - np.outer(ratio, row)
+        N[j + 1 :, j + 1 :] -= ratio[:, None] * N[j, j + 1 :]
+        G[j + 1 :, j + 1 :] += (ratio * diagonal - row)[:, None] * ratio - ratio[:, None] * row
     return safe
 
 

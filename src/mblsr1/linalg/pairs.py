@@ -27,7 +27,7 @@ class GramBlocks(NamedTuple):
     @property
     def k(self) -> int:
         """Number of pairs."""
-        return self.SS.shape[0]
+        return int(self.SS.shape[0])
 
 
 class NewPair(NamedTuple):
@@ -63,8 +63,9 @@ class PairMemory:
         self.order: list[int] = []
         self.pending: tuple[Array, Array] | None = None
         self.n_refused = 0
-        self.version = 0
+        self.matrix: Any = None  # what was last built from the pairs; gone when they change
         self._view: Array | None = None
+        self._rows_s = np.zeros(0, dtype=np.intp)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -94,9 +95,7 @@ class PairMemory:
         if self.capacity > 0:
             self.pending = (s, y)
 
-    def project(
-        self, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None = None
-    ) -> HostArray:
+    def project(self, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None = None) -> HostArray:
         """Store the pending pair if `accept` says so, and return rows times vectors.
 
         Returns
@@ -145,20 +144,17 @@ class PairMemory:
         return slot
 
     def _changed(self) -> None:
-        self.version += 1
-        self._view = None
+        self.matrix = self._view = None
+        self._rows_s = 2 * np.asarray(self.order, dtype=np.intp)
 
     def blocks(self) -> GramBlocks:
         """Return the inner products of the pairs in time order, s of unit length."""
-        rows_s = 2 * np.asarray(self.order, dtype=np.intp)
-        rows_y = rows_s + 1
-        scale = 1.0 / np.sqrt(self.gram[rows_s, rows_s])
+        k = len(self.order)
+        rows = np.concatenate([self._rows_s, self._rows_s + 1])
+        gram = self.gram[rows[:, None], rows]
+        scale = 1.0 / np.sqrt(gram.diagonal()[:k])
         outer = scale[:, None] * scale
-        return GramBlocks(
-            self.gram[rows_s[:, None], rows_s] * outer,
-            self.gram[rows_s[:, None], rows_y] * outer,
-            self.gram[rows_y[:, None], rows_y] * outer,
-        )
+        return GramBlocks(gram[:k, :k] * outer, gram[:k, k:] * outer, gram[k:, k:] * outer)
 
     def to_saved(self) -> dict[str, Any]:
         """Return everything that a later `restore` needs, as arrays and numbers."""
@@ -183,9 +179,7 @@ class PairMemory:
         self.n_refused = int(saved["n_refused"])
         pending = saved["pending"]
         self.pending = (
-            None
-            if pending is None
-            else (_array.adopt(pending["s"], self.rows), _array.adopt(pending["y"], self.rows))
+            None if pending is None else (_array.adopt(pending["s"], self.rows), _array.adopt(pending["y"], self.rows))
         )
         self._changed()
         return self

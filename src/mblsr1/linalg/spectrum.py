@@ -37,7 +37,7 @@ class Spectrum(NamedTuple):
     @property
     def rank(self) -> int:
         """The dimension of span(P)."""
-        return self.lam.shape[0]
+        return int(self.lam.shape[0])
 
 
 def unit_gram(G: HostArray, terms: HostArray) -> tuple[HostArray, HostArray]:

@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mblsr1 import _array
 from mblsr1._array import Array, HostArray
@@ -284,9 +285,7 @@ def _secular(lam: HostArray, a: HostArray, lam_min: float, radius: float) -> _Ro
     return _Root(x, max(mu - lam_min, 0.0), True, False)
 
 
-def _hard_case(
-    lam_min: float, a: HostArray, gap: HostArray, lead: HostArray, radius: float
-) -> _Root | None:
+def _hard_case(lam_min: float, a: HostArray, gap: HostArray, lead: NDArray[np.bool_], radius: float) -> _Root | None:
     """Solution where g has no part in the leftmost eigenspace and the rest does not reach the boundary."""
     x = np.zeros_like(a)
     np.divide(-a, gap, out=x, where=~lead)

@@ -21,7 +21,7 @@ class Moments(NamedTuple):
 
     first: Array | None
     second: Array | None
-    count: int
+    steps: int
 
 
 Direction = Callable[[Array, Moments], tuple[Array, Moments]]
@@ -47,14 +47,12 @@ def sgd(learning_rate: float = 0.01, momentum: float = 0.0) -> Method:
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         v = g if m.first is None else momentum * m.first + g
-        return -learning_rate * v, Moments(v if momentum else None, None, m.count + 1)
+        return -learning_rate * v, Moments(v if momentum else None, None, m.steps + 1)
 
     return _method("sgd", direction)
 
 
-def adam(
-    learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8
-) -> Method:
+def adam(learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999, epsilon: float = 1e-8) -> Method:
     """Return Adam with bias correction, as torch.optim.Adam (Kingma and Ba 2015, Algorithm 1).
 
     Parameters
@@ -77,7 +75,7 @@ def adam(
     _check("epsilon", epsilon, epsilon > 0.0, "> 0")
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
-        count = m.count + 1
+        count = m.steps + 1
         first = _average(m.first, g, beta_1)
         second = _average(m.second, g * g, beta_2)
         root = _array.sqrt(second) * (1.0 / math.sqrt(1.0 - beta_2**count)) + epsilon
@@ -109,7 +107,7 @@ def rmsprop(learning_rate: float = 0.01, alpha: float = 0.99, epsilon: float = 1
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         second = _average(m.second, g * g, alpha)
-        return -learning_rate * (g / (_array.sqrt(second) + epsilon)), Moments(None, second, m.count + 1)
+        return -learning_rate * (g / (_array.sqrt(second) + epsilon)), Moments(None, second, m.steps + 1)
 
     return _method("rmsprop", direction)
 

@@ -48,9 +48,7 @@ class SR1State(NamedTuple):
     n_restarts: int
 
 
-def sr1_trust_region(
-    name: str, memory: int, initial_radius: float, skip_tolerance: float, rules: Rules
-) -> Method:
+def sr1_trust_region(name: str, memory: int, initial_radius: float, skip_tolerance: float, rules: Rules) -> Method:
     """Return the method made of these rules; MB-LSR1 and L-SSR1-TR differ in nothing else."""
     build = partial(build_model, scaling=rules.scaling, skip_tolerance=skip_tolerance)
 
@@ -79,13 +77,18 @@ def _trial(
     if settings is None:
         return resolve(oracle, point, state.memory, state.radius.delta, state.radius.smallest, build), None  # type: ignore[arg-type]
     return get_step(
-        oracle, point, state.memory, state.radius.delta, state.s, state.v, build, settings  # type: ignore[arg-type]
+        oracle,
+        point,
+        state.memory,
+        state.radius.delta,
+        state.s,
+        state.v,
+        build,
+        settings,  # type: ignore[arg-type]
     )
 
 
-def _filler(
-    oracle: Oracle, point: Point, rng: np.random.Generator
-) -> Callable[[int], list[tuple[Array, Array]]]:
+def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:
     return lambda count: sample_pairs(count, point, oracle.gradient, oracle.hvp, rng)
 
 

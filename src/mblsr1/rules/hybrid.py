@@ -62,7 +62,12 @@ def _signed(p: Array, v: Array | None, g: Array, is_model_step: bool) -> Directi
     slope = _array.dot(g, p)
     flipped = slope > 0.0
     return Direction(
-        -p if flipped else p, v, -abs(slope) if flipped else slope, _array.norm(p), flipped, is_model_step and not flipped
+        -p if flipped else p,
+        v,
+        -abs(slope) if flipped else slope,
+        _array.norm(p),
+        flipped,
+        is_model_step and not flipped,
     )
 
 

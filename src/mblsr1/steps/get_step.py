@@ -89,9 +89,7 @@ def get_step(
     return accepted, direction.v
 
 
-def _model_decrease(
-    oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float
-) -> float:
+def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float) -> float:
     """R = f(w + p*) - f(w), one more loss where p* is not the step; nan where rounding decides."""
     if abs(sol.model_change) <= _ROUNDING * eps * abs(point.f):
         return NAN
@@ -123,7 +121,7 @@ def _direction(
             return sol, found, restarted
     length = min(1.0, delta / problem.g_norm)
     slope = -length * problem.g_norm**2
-    steepest = Direction(point.g * -length, None, slope, length * problem.g_norm, False, False)
+    steepest = Direction(-length * point.g, None, slope, length * problem.g_norm, False, False)
     return sol, steepest, True
 
 

@@ -22,9 +22,15 @@ def build_model(memory: PairMemory, g: Array, scaling: ScalingRule, skip_toleran
     inner products are made in the same pass over the buffer as those of g.
     """
     if memory.pending is not None:
-        old = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
-        z = memory.project([g], old.accepts)[:, 0]
+        z = memory.project([g], _matrix(memory, scaling, skip_tolerance).accepts)[:, 0]
     else:
         z = memory.project([g])[:, 0]
-    matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
-    return Subproblem(matrix, g, z)
+    return Subproblem(_matrix(memory, scaling, skip_tolerance), g, z)
+
+
+def _matrix(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:
+    """The matrix of the pairs as they are; made once for each state of the memory."""
+    if memory.matrix is None:
+        memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
+    matrix: LSR1 = memory.matrix
+    return matrix

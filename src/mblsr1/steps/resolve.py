@@ -37,9 +37,7 @@ class _Try(NamedTuple):
     accepted: bool
 
 
-def resolve(
-    oracle: Oracle, point: Point, memory: PairMemory, delta: float, floor: float, build: ModelBuilder
-) -> Trial:
+def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floor: float, build: ModelBuilder) -> Trial:
     """Make the step of one iteration: the first of a sequence of radii at which the model holds.
 
     A rejected point whose gradient is at hand gives a pair as well. `point` of the result is None
@@ -63,9 +61,7 @@ def resolve(
     return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, rejections=rejections)
 
 
-def _try(
-    oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolution, w: Array, slack: float
-) -> _Try:
+def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolution, w: Array, slack: float) -> _Try:
     """Evaluate a trial point; the gradient only where the loss did not rise, unless it comes free."""
     if not (math.isfinite(sol.norm) and sol.model_change < 0.0):
         return _Try(math.inf, None, -math.inf, False)
