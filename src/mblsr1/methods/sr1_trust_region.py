@@ -17,7 +17,7 @@ from mblsr1.rules.pairs import PairRule
 from mblsr1.rules.radius import RadiusRule, RadiusState
 from mblsr1.rules.warm_start import sample_pairs
 from mblsr1.steps.get_step import LineSearchSettings, get_step
-from mblsr1.steps.model import build_model
+from mblsr1.steps.model import ModelBuilder, build_model
 from mblsr1.steps.resolve import resolve
 from mblsr1.types import BatchRule, Method, Outcome, Point, Trial
 
@@ -72,20 +72,12 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, skip_toleran
 
 
 def _trial(
-    oracle: Oracle, state: SR1State, point: Point, build: Callable[..., object], settings: LineSearchSettings | None
+    oracle: Oracle, state: SR1State, point: Point, build: ModelBuilder, settings: LineSearchSettings | None
 ) -> tuple[Trial, Array | None]:
+    memory, radius = state.memory, state.radius
     if settings is None:
-        return resolve(oracle, point, state.memory, state.radius.delta, state.radius.smallest, build), None  # type: ignore[arg-type]
-    return get_step(
-        oracle,
-        point,
-        state.memory,
-        state.radius.delta,
-        state.s,
-        state.v,
-        build,
-        settings,  # type: ignore[arg-type]
-    )
+        return resolve(oracle, point, memory, radius.delta, radius.smallest, build), None
+    return get_step(oracle, point, memory, radius.delta, state.s, state.v, build, settings)
 
 
 def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:

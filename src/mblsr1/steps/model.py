@@ -10,7 +10,7 @@ from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.scaling import ScalingRule
 from mblsr1.linalg.subproblem import Subproblem
 
-__all__ = ["build_model"]
+__all__ = ["ModelBuilder", "build_model"]
 
 ModelBuilder = Callable[[PairMemory, Array], Subproblem]
 
