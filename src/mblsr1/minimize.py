@@ -119,11 +119,13 @@ def minimize(
         for _ in run.steps():
             pass
         return run.result()
-    with tqdm(total=max_steps or max_samples, desc=run.method.name, unit="step" if max_steps else "") as bar:
+    with tqdm(**_bar(max_steps, max_samples), desc=run.method.name) as bar:
         for step in run.steps():
-            done = step.step - run.first_step if max_steps else step.n_samples - run.first_cost
-            bar.update((done if max_steps or max_samples else step.step - run.first_step) - bar.n)
-            bar.set_postfix(loss=f"{step.loss:.3g}", radius=f"{step.radius:.1e}", batch=step.batch_size, refresh=False)
+            done = step.n_samples - run.first_cost if max_steps is None and max_samples else step.step - run.first_step
+            bar.update(done - bar.n)
+            shown = {"loss": step.loss, "radius": step.radius}
+            text = {name: f"{value:.3g}" for name, value in shown.items() if not math.isnan(value)}
+            bar.set_postfix(text, batch=step.batch_size, refresh=False)
     return run.result()
 
 
@@ -158,6 +160,13 @@ def iterate(
     names = ("method", "options", "rng", "max_steps", "max_samples", "callback", "state", "hvp")
     named = {name: arguments.pop(name, None) for name in names}
     return _Run(fun, grad, w0, sampler, **named, changes=arguments).steps()
+
+
+def _bar(max_steps: int | None, max_samples: float | None) -> dict[str, Any]:
+    """What the progress bar counts: steps, or cost where only that is limited."""
+    if max_steps is None and max_samples and math.isfinite(max_samples):
+        return {"total": int(max_samples), "unit": "", "unit_scale": True}
+    return {"total": max_steps, "unit": " steps"}
 
 
 class Step:

@@ -1,0 +1,86 @@
+"""Time of one step outside the user's functions, at d = 10 and m = 10.
+
+Two runs of 2,000 steps: a quadratic whose minimiser moves from batch to batch (SR1 learns the
+matrix exactly, so most pairs bring nothing new and are refused), and the same with a curvature
+that moves as well, so that every step stores a pair and rebuilds the model.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import mblsr1
+
+D, MEMORY, STEPS, REPEATS = 10, 10, 2_000, 5
+CURVATURE = np.logspace(0.0, 3.0, D)
+
+
+class Moving:
+    """A stream of minimisers."""
+
+    n_samples = None
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.standard_normal(D)
+
+
+class Timed:
+    """A function that adds up the time spent in it."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *args: object) -> object:
+        began = time.perf_counter()
+        value = self.function(*args)
+        self.seconds += time.perf_counter() - began
+        return value
+
+
+def quadratic(moves: bool) -> tuple[Callable[..., object], Callable[..., object]]:
+    def curvature(c: np.ndarray) -> np.ndarray:
+        return CURVATURE * (1.0 + 0.1 * c * c) if moves else CURVATURE
+
+    def fun(w: np.ndarray, c: np.ndarray) -> float:
+        return 0.5 * float(curvature(c) @ (w - c) ** 2)
+
+    def grad(w: np.ndarray, c: np.ndarray) -> np.ndarray:
+        return curvature(c) * (w - c)
+
+    return fun, grad
+
+
+def milliseconds(moves: bool, options: mblsr1.Options) -> float:
+    """Median over the repeats of (whole time - time in fun, grad and draw) per step, in ms."""
+    times = []
+    for _ in range(REPEATS):
+        fun, grad, source = *map(Timed, quadratic(moves)), Moving()
+        source.draw = Timed(source.draw)  # type: ignore[method-assign]
+        began = time.perf_counter()
+        result = mblsr1.minimize(fun, grad, np.ones(D), source, options=options, max_steps=STEPS, rng=0)
+        whole = time.perf_counter() - began
+        assert result.nit == STEPS, result.message
+        times.append((whole - fun.seconds - grad.seconds - source.draw.seconds) / STEPS * 1e3)  # type: ignore[attr-defined]
+    return statistics.median(times)
+
+
+def main() -> dict[str, float]:
+    rows = {}
+    print(f"overhead of one step, d = {D}, m = {MEMORY}, {STEPS:,} steps, median of {REPEATS} runs, seed 0")
+    for name, options in (
+        ("Options()", mblsr1.Options(memory=MEMORY, gtol=0.0)),
+        ("Options.paper()", mblsr1.Options.paper(memory=MEMORY, gtol=0.0)),
+    ):
+        for moves in (False, True):
+            kind = "curvature moves" if moves else "quadratic"
+            rows[f"{name}, {kind}"] = value = milliseconds(moves, options)
+            print(f"  {name:18}{kind:18}{value:8.3f} ms")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
