@@ -266,10 +266,25 @@ def _blocks(rows: Array) -> Iterator[slice]:
         yield slice(start, min(start + width, length))
 
 
+def linear(coefficients: Sequence[float], vectors: Sequence[Array]) -> Array:
+    """Return the sum of the vectors times their coefficients, without a temporary where NumPy allows."""
+    if not isinstance(vectors[0], np.ndarray) or vectors[0].size <= _FLOAT32_RUN:
+        terms = [c * v for c, v in zip(coefficients, vectors, strict=True)]
+        return sum(terms[1:], start=terms[0])
+    out = np.empty_like(vectors[0])
+    step = _BLOCK_BYTES // out.itemsize
+    for start in range(0, out.size, step):
+        block = slice(start, start + step)
+        np.multiply(vectors[0][block], coefficients[0], out=out[block])
+        for c, v in zip(coefficients[1:], vectors[1:], strict=True):
+            out[block] += c * v[block]
+    return out
+
+
 def combine(coefficients: HostArray, rows: Array, scale: float = 0.0, base: Array | None = None) -> Array:
     """Return ``coefficients @ rows + scale * base`` as a vector of the rows' dtype."""
     if isinstance(rows, np.ndarray):
         result = coefficients.astype(rows.dtype, copy=False) @ rows
     else:
         result = namespace(rows).matmul(from_host(coefficients, rows), rows)
-    return result if base is None else result + scale * base
+    return result if base is None else linear([1.0, scale], [result, base])

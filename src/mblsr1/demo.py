@@ -134,9 +134,7 @@ def train(name: str, settings: dict[str, Any], train_data: Data, test_data: Data
 def table(curves: list[Curve]) -> str:
     """Return the results as text."""
     rows = [f"{'method':30}{'test accuracy':>14}{'train loss':>12}{'sample-gradients':>18}{'seconds':>9}"]
-    rows += [
-        f"{c.name:30}{c.accuracy:14.4f}{c.loss[-1]:12.2e}{c.cost:18,.0f}{c.seconds:9.2f}" for c in curves
-    ]
+    rows += [f"{c.name:30}{c.accuracy:14.4f}{c.loss[-1]:12.2e}{c.cost:18,.0f}{c.seconds:9.2f}" for c in curves]
     return "\n".join(rows)
 
 

@@ -24,6 +24,7 @@ __all__ = ["LSR1"]
 
 #: A pivot of N under this share of its largest entry is rounding.
 _PIVOT_FLOOR = 1e-15
+_MAX_REFINEMENTS = 6
 
 
 class LSR1:
@@ -126,7 +127,7 @@ class LSR1:
         if len(self.kept) == 0:
             return v * self.gamma
         z = self.pairs.project([v])[:, 0]
-        coefficients = self._over_buffer(self._unit.solve(self._psi(z)))
+        coefficients = self._over_buffer(self._unit.solve_refined(self._psi(z)))
         return self.combine(coefficients, self.gamma, v)
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
@@ -143,7 +144,7 @@ class LSR1:
         if len(self.kept) == 0:
             return out
         psi = (rows[self._rows_y] - self.gamma * rows[self._rows_s]) * self._scale[:, None]
-        out += psi.T @ self._unit.solve(psi)
+        out += psi.T @ self._unit.solve_refined(psi)
         return 0.5 * (out + out.T)
 
     def eigenvalues(self) -> HostArray:
@@ -210,6 +211,21 @@ class _Compact:
             return _host(-scipy.linalg.lapack.dpotrs(self._negative, rhs, lower=1)[0])
         return _host(np.linalg.solve(self.N, rhs))
 
+    def solve_refined(self, rhs: HostArray) -> HostArray:
+        """N^-1 rhs with residuals free of rounding: N has the square of the condition number of Psi.
+
+        Plain `solve` loses eps cond(Psi)^2, this one eps cond(Psi). Not made inside a run.
+        """
+        x = self.solve(rhs)
+        last = math.inf
+        for _ in range(_MAX_REFINEMENTS):
+            correction = self.solve(_exact_residual(self.N, x, rhs))
+            size = float(np.abs(correction).max(initial=0.0))
+            if not size < 0.5 * last:
+                break
+            x, last = x + correction, size
+        return x
+
     def _spectrum(self, unit: HostArray, scale: HostArray, gamma: float) -> tuple[HostArray, HostArray]:
         """Eigenvalues of B on span(Psi) and the coefficients of orthonormal eigenvectors over psi.
 
@@ -230,6 +246,30 @@ class _Compact:
         values, U = np.linalg.eigh(C)
         T = scipy.linalg.lapack.dtrtrs(R, U, lower=1, trans=1)[0][::-1]
         return values + gamma, T * scale[:, None]
+
+
+def _exact_residual(N: HostArray, x: HostArray, rhs: HostArray) -> HostArray:
+    """rhs - N x, rounded once: products split without error (Dekker 1971), sums by fsum."""
+    wide = x[:, None] if x.ndim == 1 else x
+    out = np.empty((N.shape[0], wide.shape[1]))
+    for j in range(wide.shape[1]):
+        terms = np.concatenate([*_two_products(N, -wide[:, j]), rhs.reshape(out.shape)[:, j : j + 1]], axis=1)
+        out[:, j] = [math.fsum(row) for row in terms.tolist()]
+    return out.reshape(rhs.shape)
+
+
+def _two_products(a: HostArray, b: HostArray) -> tuple[HostArray, HostArray]:
+    """a b as a sum of two float64 numbers, exactly."""
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    product = a * b
+    return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+
+
+def _halves(a: HostArray) -> tuple[HostArray, HostArray]:
+    """`a` as a sum of two numbers of 26 bits (Veltkamp)."""
+    shifted = 134217729.0 * a
+    high = shifted - (shifted - a)
+    return high, a - high
 
 
 def _host(x: Any) -> HostArray:

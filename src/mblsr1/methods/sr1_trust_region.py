@@ -38,12 +38,11 @@ class Rules(NamedTuple):
 
 
 class SR1State(NamedTuple):
-    """Everything the method carries from step to step, with the current step s and momentum v."""
+    """Everything the method carries from step to step, with `carried` = mu v + (1 - eta) s."""
 
     memory: PairMemory
     radius: RadiusState
-    s: Array | None
-    v: Array | None
+    carried: Array | None
     failures: int
     n_restarts: int
 
@@ -54,18 +53,17 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, skip_toleran
 
     def init(w: Array) -> SR1State:
         radius = rules.radius.init(initial_radius, max(1.0, _array.norm(w)), _array.eps(w))
-        return SR1State(PairMemory(w, memory), radius, None, None, 0, 0)
+        return SR1State(PairMemory(w, memory), radius, None, 0, 0)
 
     def step(oracle: Oracle, state: SR1State, point: Point, rng: np.random.Generator) -> tuple[SR1State, Outcome]:
-        trial, v = _trial(oracle, state, point, build, rules.line_search)
-        state = state._replace(v=v, n_restarts=state.n_restarts + trial.restarted)
+        trial, carried = _trial(oracle, state, point, build, rules.line_search)
+        state = state._replace(carried=carried, n_restarts=state.n_restarts + trial.restarted)
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)
         radius = rules.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
         fill = _filler(oracle, trial.point, rng)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
-        keep_s = trial.s if rules.line_search is not None and rules.line_search.uses_momentum else None
-        state = state._replace(radius=radius, s=keep_s, failures=0, n_restarts=state.n_restarts + restarted)
+        state = state._replace(radius=radius, failures=0, n_restarts=state.n_restarts + restarted)
         return state, _outcome(state, trial.point, trial, point)
 
     return Method(name, init, step, True, rules.batch)
@@ -77,7 +75,7 @@ def _trial(
     memory, radius = state.memory, state.radius
     if settings is None:
         return resolve(oracle, point, memory, radius.delta, radius.smallest, build), None
-    return get_step(oracle, point, memory, radius.delta, state.s, state.v, build, settings)
+    return get_step(oracle, point, memory, radius.delta, state.carried, build, settings)
 
 
 def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:
@@ -90,7 +88,7 @@ def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tupl
     at_floor = tried <= state.radius.smallest
     state = state._replace(
         radius=state.radius.with_delta(0.5 * min(trial.radius, state.radius.delta)),
-        s=None, v=None, failures=state.failures + 1,
+        carried=None, failures=state.failures + 1,
     )  # fmt: skip
     stuck = at_floor or state.failures >= _MAX_FAILURES
     return state, _outcome(state, point, trial, point, stuck)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mblsr1 import _array
 from mblsr1._array import Array
 
-__all__ = ["Direction", "mix"]
+__all__ = ["Direction", "carry", "mix"]
 
 
 class Direction(NamedTuple):
@@ -24,8 +24,7 @@ class Direction(NamedTuple):
 def mix(
     p_star: Array,
     g: Array,
-    s: Array | None,
-    v: Array | None,
+    carried: Array | None,
     delta: float,
     *,
     eta: float,
@@ -39,8 +38,8 @@ def mix(
     ----------
     p_star, g : array (d,)
         Minimiser of the model, batch gradient.
-    s, v : array (d,) or None
-        Previous step and momentum; None is zero.
+    carried : array (d,) or None
+        What :func:`carry` kept of the last step, mu v + (1 - eta) s; None is zero.
     delta : float
         Radius; v and p are clipped to it, only where they exceed it (reading 2).
     eta, mu, alpha_s : float
@@ -51,34 +50,31 @@ def mix(
     """
     if eta == 0.0 and mu == 0.0:
         return _signed(p_star, None, g, True)
-    v = _clipped(_add(_add(_scaled(v, mu), _scaled(g, -eta * alpha_s)), _scaled(s, 1.0 - eta)), delta)
+    v = _clipped(_sum([(1.0, carried), (-eta * alpha_s, g)]), delta)  # lines 4-5
     share = mu if printed else (1.0 - eta) * mu + eta
-    if v is None or share == 0.0:
-        return _signed(_clipped(p_star * (1.0 - eta), delta), v, g, eta == 0.0)
-    return _signed(_clipped((1.0 - eta) * p_star + share * v, delta), v, g, False)
+    p = _clipped(_sum([(1.0 - eta, p_star), (share, v)]), delta)  # lines 6-7
+    alone = eta == 0.0 and (v is None or share == 0.0)
+    return _signed(p_star * 0.0 if p is None else p, v, g, alone)
+
+
+def carry(v: Array | None, s: Array, eta: float, mu: float) -> Array | None:
+    """Return mu v + (1 - eta) s, all that line 4 of the next step needs of this one."""
+    return None if eta == 0.0 and mu == 0.0 else _sum([(mu, v), (1.0 - eta, s)])
 
 
 def _signed(p: Array, v: Array | None, g: Array, is_model_step: bool) -> Direction:
-    slope = _array.dot(g, p)
-    flipped = slope > 0.0
-    return Direction(
-        -p if flipped else p,
-        v,
-        -abs(slope) if flipped else slope,
-        _array.norm(p),
-        flipped,
-        is_model_step and not flipped,
-    )
+    """Lines 8-10; g'p belongs to the direction that is returned."""
+    slope, norm = _array.dot(g, p), _array.norm(p)
+    if slope > 0.0:
+        return Direction(-p, v, -slope, norm, True, False)
+    return Direction(p, v, slope, norm, False, is_model_step)
 
 
-def _scaled(x: Array | None, factor: float) -> Array | None:
-    return None if x is None or factor == 0.0 else x * factor
-
-
-def _add(a: Array | None, b: Array | None) -> Array | None:
-    if a is None or b is None:
-        return b if a is None else a
-    return a + b
+def _sum(terms: list[tuple[float, Array | None]]) -> Array | None:
+    used = [(c, x) for c, x in terms if c != 0.0 and x is not None]
+    if not used:
+        return None
+    return used[0][1] if len(used) == 1 and used[0][0] == 1.0 else _array.linear(*zip(*used, strict=True))
 
 
 def _clipped(x: Array | None, delta: float) -> Array | None:

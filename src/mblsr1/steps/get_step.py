@@ -14,7 +14,7 @@ from mblsr1.linalg.subproblem import TrustRegionSolution
 from mblsr1.problem import Oracle
 from mblsr1.rules import hybrid
 from mblsr1.rules.hybrid import Direction
-from mblsr1.rules.line_search import halving
+from mblsr1.rules.line_search import LineSearchResult, halving
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import NAN, Point, Trial
 
@@ -22,6 +22,8 @@ __all__ = ["LineSearchSettings", "get_step"]
 
 #: |Q| under this many eps of |f| is rounding: rho says nothing (reading 7).
 _ROUNDING = 10.0
+#: Share of the radius from which a step counts as on the boundary (reading 15).
+_BOUNDARY = 1.0 - 1e-3
 _DOUBLE = float(np.finfo(np.float64).eps)
 
 
@@ -35,19 +37,13 @@ class LineSearchSettings(NamedTuple):
     c1: float
     printed: bool
 
-    @property
-    def uses_momentum(self) -> bool:
-        """Whether the previous step enters the next one."""
-        return self.eta != 0.0 or self.mu != 0.0
-
 
 def get_step(
     oracle: Oracle,
     point: Point,
     memory: PairMemory,
     delta: float,
-    s: Array | None,
-    v: Array | None,
+    carried: Array | None,
     build: ModelBuilder,
     settings: LineSearchSettings,
 ) -> tuple[Trial, Array | None]:
@@ -57,36 +53,42 @@ def get_step(
     -------
     trial : Trial
         `point` is None where the line search failed; the pair is not stored then.
-    v : array (d,) or None
-        The clipped momentum.
+    carried : array (d,) or None
+        What line 4 of the next step needs: mu v + (1 - eta) s, with the clipped v.
     """
-    sol, direction, restarted = _direction(point, memory, delta, s, v, build, settings)
-    trials: dict[float, Array] = {}
-
-    def phi(alpha: float) -> float:
-        trials.clear()
-        trials[alpha] = point.w + (direction.p if alpha == 1.0 else alpha * direction.p)
-        return oracle.loss(trials[alpha])
-
+    sol, direction, restarted = _direction(point, memory, delta, carried, build, settings)
     eps = max(_DOUBLE, _array.eps(point.w))
-    found = halving(phi, point.f, direction.slope, settings.c1, eps)  # line 15
-    g_new = oracle.gradient(trials[found.alpha]) if found.alpha > 0.0 else None
+    w_new, found = _search(oracle, point, direction, settings.c1, eps)
+    whole = direction.is_model_step and found.alpha == 1.0
+    decrease = _model_decrease(oracle, point, sol, found.f if whole else None, eps) if found.alpha else NAN
     trial = Trial(
-        None, None, None, 0.0, NAN, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
+        None, None, None, 0.0, decrease, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
         direction.slope, restarted=restarted, flipped=direction.flipped,
     )  # fmt: skip
+    del sol  # p* is a vector that the gradient has better use for
+    g_new = oracle.gradient(w_new) if found.alpha else None
     if g_new is None:
-        return trial, None
-    w_new = trials[found.alpha]
-    s_new = direction.p if found.alpha == 1.0 else found.alpha * direction.p  # line 16
-    whole = direction.is_model_step and found.alpha == 1.0
-    decrease = _model_decrease(oracle, point, sol, found.f if whole else None, eps)  # lines 17-18
-    s_norm = found.alpha * direction.norm
+        return trial._replace(decrease=NAN), None
+    s = direction.p if found.alpha == 1.0 else found.alpha * direction.p  # line 16
     accepted = trial._replace(
-        point=Point(w_new, found.f, g_new), s=s_new, y=g_new - point.g, s_norm=s_norm, decrease=decrease,
-        achieved=found.f - point.f, on_boundary=sol.on_boundary, alpha=found.alpha,
+        point=Point(w_new, found.f, g_new), s=s, y=g_new - point.g, s_norm=found.alpha * direction.norm,
+        achieved=found.f - point.f, on_boundary=direction.norm >= _BOUNDARY * delta, alpha=found.alpha,
     )  # fmt: skip
-    return accepted, direction.v
+    return accepted, hybrid.carry(direction.v, s, settings.eta, settings.mu)
+
+
+def _search(
+    oracle: Oracle, point: Point, direction: Direction, c1: float, eps: float
+) -> tuple[Array, LineSearchResult]:
+    """Line 15: the accepted iterate with its loss and alpha."""
+    latest = [point.w]
+
+    def phi(alpha: float) -> float:
+        latest[0] = point.w + (direction.p if alpha == 1.0 else alpha * direction.p)
+        return oracle.loss(latest[0])
+
+    found = halving(phi, point.f, direction.slope, c1, eps)
+    return latest[0], found
 
 
 def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float) -> float:
@@ -101,8 +103,7 @@ def _direction(
     point: Point,
     memory: PairMemory,
     delta: float,
-    s: Array | None,
-    v: Array | None,
+    carried: Array | None,
     build: ModelBuilder,
     settings: LineSearchSettings,
 ) -> tuple[TrustRegionSolution, Direction, bool]:
@@ -110,11 +111,11 @@ def _direction(
     for restarted in (False, True):
         if restarted:
             memory.clear()
-            s = v = None
+            carried = None
         problem = build(memory, point.g)
         sol = problem.solve(delta)
         found = hybrid.mix(
-            sol.p, point.g, s, v, delta,
+            sol.p, point.g, carried, delta,
             eta=settings.eta, mu=settings.mu, alpha_s=settings.alpha_s, printed=settings.printed,
         )  # fmt: skip
         if _descends(found, problem.g_norm, settings.xi):
