@@ -1,0 +1,55 @@
+"""Everything that a developer runs: ``python -m nox -s NAME``."""
+
+import nox
+
+nox.options.sessions = ["tests", "lint", "types"]
+nox.options.default_venv_backend = "venv"
+
+TESTS = ["pytest>=8", "pytest-xdist", "hypothesis>=6.100", "mpmath", "array-api-strict>=2.2"]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit, property and driver tests, and the examples in the docstrings."""
+    session.install("-e", ".[demo]", *TESTS)
+    session.run("pytest", "-n", "auto", *(session.posargs or ["tests"]), env={"HYPOTHESIS_PROFILE": "ci"})
+    if not session.posargs:
+        session.run("pytest", "--doctest-modules", "src/mblsr1", "--ignore=src/mblsr1/demo.py")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, and which layer may import which."""
+    session.install("ruff>=0.6", "import-linter>=2", "-e", ".")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types of the package, strictly."""
+    session.install("mypy>=1.11", "-e", ".[demo]")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages in docs/_build; a warning is an error."""
+    session.install("sphinx>=7", "pydata-sphinx-theme", "myst-parser", "numpydoc", "-e", ".[demo]")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small classifier with four methods."""
+    session.install(".[demo]")
+    session.run("python", "-m", "mblsr1", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print the timings and the peak memory."""
+    session.install("-e", ".")
+    for script in ("overhead", "memory"):
+        session.run("python", f"benchmarks/micro/{script}.py")
