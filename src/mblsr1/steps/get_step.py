@@ -59,14 +59,15 @@ def get_step(
     sol, direction, restarted = _direction(point, memory, delta, carried, build, settings)
     eps = max(_DOUBLE, _array.eps(point.w))
     w_new, found = _search(oracle, point, direction, settings.c1, eps)
-    whole = direction.is_model_step and found.alpha == 1.0
-    decrease = _model_decrease(oracle, point, sol, found.f if whole else None, eps) if found.alpha else NAN
+    free = oracle.gradient(w_new) if found.alpha and oracle.fused else None
+    known = found.f if direction.is_model_step and found.alpha == 1.0 else None
+    decrease = _model_decrease(oracle, point, sol, known, eps) if found.alpha else NAN
     trial = Trial(
         None, None, None, 0.0, decrease, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
         direction.slope, restarted=restarted, flipped=direction.flipped,
     )  # fmt: skip
     del sol  # p* is a vector that the gradient has better use for
-    g_new = oracle.gradient(w_new) if found.alpha else None
+    g_new = oracle.gradient(w_new) if found.alpha and not oracle.fused else free
     if g_new is None:
         return trial._replace(decrease=NAN), None
     s = direction.p if found.alpha == 1.0 else found.alpha * direction.p  # line 16
