@@ -22,6 +22,7 @@ __all__ = ["LineSearchSettings", "get_step"]
 
 #: |Q| under this many eps of |f| is rounding: rho says nothing (reading 7).
 _ROUNDING = 10.0
+_WORST_RATIO = 10.0
 #: Share of the radius from which a step counts as on the boundary (reading 15).
 _BOUNDARY = 1.0 - 1e-3
 _DOUBLE = float(np.finfo(np.float64).eps)
@@ -93,11 +94,14 @@ def _search(
 
 
 def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float) -> float:
-    """R = f(w + p*) - f(w), one more loss where p* is not the step; nan where rounding decides."""
+    """R = f(w + p*) - f(w), one more loss where p* is not the step; nan where rounding decides.
+
+    A loss that is not finite counts as a ratio of -10, the worst that Algorithm 5 sees (reading 14).
+    """
     if abs(sol.model_change) <= _ROUNDING * eps * abs(point.f):
         return NAN
     f = oracle.loss(point.w + sol.p) if known is None else known
-    return f - point.f if math.isfinite(f) else math.inf
+    return f - point.f if math.isfinite(f) else -_WORST_RATIO * sol.model_change
 
 
 def _direction(
