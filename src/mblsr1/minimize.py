@@ -15,7 +15,7 @@ from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
-from mblsr1.problem import BudgetSpent, Counts, Oracle, Problem
+from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.batch import fixed, initial_check_state
 from mblsr1.rules.exit import ExitState, exit_check
 from mblsr1.sampling import checked_sampler
@@ -282,12 +282,23 @@ class _Run:
 
     def _draw(self) -> Oracle:
         """The batch in hand while it serves, else a fresh one."""
-        oracle = self.oracle
-        if oracle is not None and self._batch_serves_on(oracle.size, oracle.is_full):
-            return oracle
+        last = self.oracle
+        if last is not None and self._batch_serves_on(last.size, last.is_full):
+            return last
         self.before_draw = self.rng.bit_generator.state
-        self.oracle, self.used, self.known = self._bind(self.check.size), 0, None
+        self.oracle, self.used, self.known = self._next_batch(last), 0, None
         return self.oracle
+
+    def _next_batch(self, last: Oracle | None) -> Oracle:
+        """Draw a batch; with overlap the shared samples of the last one are a part of it."""
+        size = self.check.size
+        shared_size = round(self.method.overlap * size)
+        if shared_size == 0 or (self.n_samples is not None and size >= self.n_samples):
+            return self._bind(size)
+        shared = self._bind(shared_size)
+        kept = [] if last is None or last.is_full else [last.shared]
+        fresh = size - shared_size - sum(part.size for part in kept)
+        return OverlapOracle([*kept, shared, *([self._bind(fresh)] if fresh > 0 else [])], shared)
 
     def _batch_serves_on(self, size: int, is_full: bool) -> bool:
         return is_full or (self.used < self.options.steps_per_batch and size == self.check.size)

@@ -13,7 +13,7 @@ from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.types import Point
 
-__all__ = ["BudgetSpent", "Counts", "Oracle", "Problem"]
+__all__ = ["BudgetSpent", "Counts", "Oracle", "OverlapOracle", "Problem"]
 
 #: Cost in thirds of a sample-gradient: a gradient (alone or with its loss), a loss alone, a Hessian-vector product.
 _GRADIENT, _LOSS, _HVP = 3, 1, 6
@@ -179,6 +179,11 @@ class Oracle:
         return Point(w, loss, self.gradient(w))
 
     @property
+    def shared(self) -> Oracle:
+        """The samples that the next batch evaluates again at no cost: here the whole batch."""
+        return self
+
+    @property
     def hvp(self) -> Callable[[Array, Array], Array] | None:
         """(w, v) -> Hessian times v on this batch, or None where the user gave none."""
         hvp = self.problem.hvp
@@ -190,6 +195,10 @@ class Oracle:
             return self.problem.vector_of(hvp(self._user(w), self._user(v), *self._args), "hvp")
 
         return product
+
+    def forget(self) -> None:
+        """Drop the values at the newest iterate."""
+        self._at = self._loss = self._gradient = None
 
     def _user(self, w: Array) -> Array:
         return _array.reshape(w, self.problem.shape)
@@ -208,3 +217,49 @@ class Oracle:
         self._gradient = self.problem.vector_of(both[1], "fun")
         counts.nfev += 1
         counts.njev += 1
+
+
+class OverlapOracle(Oracle):
+    """A batch of parts, one of which, `shared`, is also part of the next batch.
+
+    A method that evaluates `shared` at its new iterate pays for the first part of the next
+    batch; so successive batches are compared on the same samples, and a step costs the batch once.
+
+    Parameters
+    ----------
+    parts : list of Oracle
+        The part taken over from the last batch (known at the iterate), the shared part, fresh samples.
+    shared : Oracle
+        One of `parts`.
+    """
+
+    def __init__(self, parts: list[Oracle], shared: Oracle) -> None:
+        super().__init__(parts[0].problem, (), sum(part.size for part in parts), False)
+        self._parts, self._shared = parts, shared
+
+    @property
+    def shared(self) -> Oracle:
+        """The part that the next batch takes over."""
+        return self._shared
+
+    def loss(self, w: Array) -> float:
+        """Mean loss of all parts at w."""
+        return sum(part.loss(w) * (part.size / self.size) for part in self._parts)
+
+    def gradient(self, w: Array) -> Array | None:
+        """Mean gradient of all parts at w; None where one is not finite."""
+        gradients = [part.gradient(w) for part in self._parts]
+        if any(g is None for g in gradients):
+            return None
+        return _array.linear([part.size / self.size for part in self._parts], gradients)
+
+    def point(self, w: Array, needs_loss: bool = True) -> Point:
+        """Gradient of all parts, and the mean loss of those parts whose loss is free or needed."""
+        g = self.gradient(w)
+        used = self._parts if self.fused else [self._shared]
+        size = sum(part.size for part in used)
+        f = sum(part.loss(w) * (part.size / size) for part in used)
+        for part in self._parts:
+            if part is not self._shared:
+                part.forget()
+        return Point(w, f, g)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from mblsr1._array import Array
 
-__all__ = ["CheckState", "Method", "Outcome", "Point", "Status", "Trial"]
+__all__ = ["Carried", "CheckState", "Method", "Outcome", "Point", "Status", "Trial"]
 
 NAN = float("nan")
 
@@ -67,6 +67,13 @@ class Trial(NamedTuple):
     rejections: int = 0
 
 
+class Carried(NamedTuple):
+    """A vector that a step leaves to the next, and the weight it has gathered."""
+
+    vector: Array | None = None
+    weight: float = 0.0
+
+
 class Outcome(NamedTuple):
     """What a method's step hands to the driver; `scalars` go into the history."""
 
@@ -100,7 +107,8 @@ class Method(NamedTuple):
 
     `init(w) -> inner` makes the method's own state, a tree of NamedTuples, arrays
     and numbers; `step(oracle, inner, point, rng) -> (inner, Outcome)` makes one
-    step. `needs_loss` says whether the method uses the loss at the iterate.
+    step. `needs_loss` says whether the method uses the loss at the iterate; `overlap` is
+    the share of a batch that the next one evaluates again.
     """
 
     name: str
@@ -108,3 +116,4 @@ class Method(NamedTuple):
     step: Callable[..., tuple[Any, Outcome]]
     needs_loss: bool = True
     batch_rule: BatchRule | None = None
+    overlap: float = 0.0

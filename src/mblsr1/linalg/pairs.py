@@ -156,6 +156,19 @@ class PairMemory:
         outer = scale[:, None] * scale
         return GramBlocks(gram[:k, :k] * outer, gram[:k, k:] * outer, gram[k:, k:] * outer)
 
+    def over_s_rows(self, coefficients: HostArray) -> HostArray:
+        """Turn (k, j) coefficients over the unit s, oldest first, into (2m, j) ones over the rows."""
+        out = np.zeros((2 * self.capacity, coefficients.shape[1]))
+        out[self._rows_s] = coefficients / np.sqrt(self.gram[self._rows_s, self._rows_s])[:, None]
+        return out
+
+    def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
+        """Return ``coefficients @ rows + scale * base``: one pass over the used rows."""
+        rows = self.active
+        if rows.shape[0] == 0:
+            return base * scale
+        return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)
+
     def to_saved(self) -> dict[str, Any]:
         """Return everything that a later `restore` needs, as arrays and numbers."""
         return {

@@ -7,16 +7,21 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mblsr1.linalg import scaling as scaling_rules
 from mblsr1.linalg.scaling import ScalingRule
-from mblsr1.methods.sr1_trust_region import Rules, sr1_trust_region
+from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, sr1_trust_region
+from mblsr1.problem import Oracle
 from mblsr1.rules import pairs as pair_rules
 from mblsr1.rules import radius as radius_rules
 from mblsr1.rules.batch import default_check_size, progress_check
-from mblsr1.steps.get_step import LineSearchSettings
-from mblsr1.types import Method
+from mblsr1.steps.get_step import LineSearchSettings, get_step
+from mblsr1.steps.model import build_model, build_smoothed
+from mblsr1.steps.overlap import overlap_step
+from mblsr1.steps.resolve import resolve
+from mblsr1.types import Carried, Method, Point, Trial
 
 __all__ = ["Options", "mb_lsr1"]
 
@@ -114,6 +119,12 @@ class Options:
     steps_per_batch: int = 1
     radius_shrink: float = 0.5
     interpolate: bool = True
+    overlap: float = 0.25
+    gradient_memory: float = 0.5
+    absolute: bool = True
+    poor_ratio: float = 0.4
+    good_ratio: float = 0.8
+    ratio_reset: bool = True
     mixing: str = "convex"
     check_both: bool = False
 
@@ -176,7 +187,8 @@ class Options:
             memory=16, restart_memory=0, restart_tolerance=0.0, batch_size=256, initial_radius=1e-4, ratio_memory=1.0,
             check_every=10, progress_decrease=0.0, progress_fraction=0.1, sgd_weight=0.1, learning_rate=0.1,
             momentum=0.9, ratio="mean-of-ratios", scaling=scaling_rules.constant(1.0), globalization="line-search",
-            radius_shrink=1.0, interpolate=False, mixing="printed",
+            radius_shrink=1.0, interpolate=False, overlap=0.0, poor_ratio=0.1,
+            good_ratio=0.5, ratio_reset=False, mixing="printed",
         ).replace(**changes)  # fmt: skip
 
     @classmethod
@@ -234,22 +246,49 @@ def mb_lsr1(options: Options | None = None) -> Method:
         The default is ``Options()``.
     """
     o = Options() if options is None else options
-    radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink)
     rules = Rules(
-        scaling=o.scaling,
-        radius=radius_rules.interpolated(radius) if o.interpolate else radius,
+        noisy=_noisy(o),
+        whole=_whole(o),
         pairs=(
             pair_rules.classic()
             if o.restart_memory is None
             else pair_rules.restart(o.restart_tolerance, o.restart_memory)
         ),
         batch=progress_check(o.check_every, o.progress_decrease, o.progress_fraction, o.check_size, o.check_both),
-        line_search=_line_search(o) if o.globalization == "line-search" else None,
     )
-    return sr1_trust_region("mb-lsr1", o.memory, o.initial_radius, o.skip_tolerance, rules)
+    return sr1_trust_region("mb-lsr1", o.memory, o.initial_radius, rules, o.overlap)
 
 
-def _line_search(o: Options) -> LineSearchSettings:
-    return LineSearchSettings(
+def _noisy(o: Options) -> Regime:
+    thresholds = (o.poor_ratio, o.good_ratio)
+    radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink, thresholds, o.ratio_reset)
+    if o.overlap == 0.0:
+        return _whole(o)._replace(radius=radius)
+    build = partial(build_smoothed, absolute=o.absolute)
+
+    def step(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
+        return overlap_step(oracle, point, state.memory, state.radius.delta, state.carried, o.gradient_memory, build)
+
+    return Regime(step, radius)
+
+
+def _whole(o: Options) -> Regime:
+    build = partial(build_model, scaling=o.scaling, skip_tolerance=o.skip_tolerance)
+    radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink)
+    if o.globalization == "trust-region":
+
+        def resolving(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
+            delta, floor = state.radius.delta, state.radius.smallest
+            return resolve(oracle, point, state.memory, delta, floor, build), Carried()
+
+        return Regime(resolving, radius_rules.interpolated(radius) if o.interpolate else radius)
+    settings = LineSearchSettings(
         o.sgd_weight, o.momentum, o.learning_rate, o.descent_tolerance, o.armijo, o.mixing == "printed"
     )
+
+    def searching(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
+        memory, delta, carried = state.memory, state.radius.delta, state.carried.vector
+        trial, carried = get_step(oracle, point, memory, delta, carried, build, settings)
+        return trial, Carried(carried)
+
+    return Regime(searching, radius)

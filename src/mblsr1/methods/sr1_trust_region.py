@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,71 +10,64 @@ import numpy as np
 from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.linalg.pairs import PairMemory
-from mblsr1.linalg.scaling import ScalingRule
 from mblsr1.problem import Oracle
 from mblsr1.rules.pairs import PairRule
 from mblsr1.rules.radius import RadiusRule, RadiusState
 from mblsr1.rules.warm_start import sample_pairs
-from mblsr1.steps.get_step import LineSearchSettings, get_step
-from mblsr1.steps.model import ModelBuilder, build_model
-from mblsr1.steps.resolve import resolve
-from mblsr1.types import BatchRule, Method, Outcome, Point, Trial
+from mblsr1.types import BatchRule, Carried, Method, Outcome, Point, Trial
 
-__all__ = ["Rules", "SR1State", "sr1_trust_region"]
+__all__ = ["Regime", "Rules", "SR1State", "sr1_trust_region"]
 
 #: Steps in a row without a move after which the run ends.
 _MAX_FAILURES = 60
 
 
-class Rules(NamedTuple):
-    """The replaceable parts; `line_search` is None for re-solving in the trust region."""
-
-    scaling: ScalingRule
-    radius: RadiusRule
-    pairs: PairRule
-    batch: BatchRule
-    line_search: LineSearchSettings | None
-
-
 class SR1State(NamedTuple):
-    """Everything the method carries from step to step, with `carried` = mu v + (1 - eta) s."""
+    """Everything the method carries from step to step."""
 
     memory: PairMemory
     radius: RadiusState
-    carried: Array | None
+    carried: Carried
     failures: int
     n_restarts: int
 
 
-def sr1_trust_region(name: str, memory: int, initial_radius: float, skip_tolerance: float, rules: Rules) -> Method:
-    """Return the method made of these rules; MB-LSR1 and L-SSR1-TR differ in nothing else."""
-    build = partial(build_model, scaling=rules.scaling, skip_tolerance=skip_tolerance)
+class Regime(NamedTuple):
+    """How steps are made and the radius moves, on batches of one kind."""
+
+    step: Callable[[Oracle, Point, SR1State], tuple[Trial, Carried]]
+    radius: RadiusRule
+
+
+class Rules(NamedTuple):
+    """The replaceable parts: `noisy` for batches that are a sample, `whole` for the whole set."""
+
+    noisy: Regime
+    whole: Regime
+    pairs: PairRule
+    batch: BatchRule
+
+
+def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules, overlap: float = 0.0) -> Method:
+    """Return the method made of these rules; MB-LSR1, L-SSR1-TR and the default differ in nothing else."""
 
     def init(w: Array) -> SR1State:
-        radius = rules.radius.init(initial_radius, max(1.0, _array.norm(w)), _array.eps(w))
-        return SR1State(PairMemory(w, memory), radius, None, 0, 0)
+        radius = rules.noisy.radius.init(initial_radius, max(1.0, _array.norm(w)), _array.eps(w))
+        return SR1State(PairMemory(w, memory), radius, Carried(), 0, 0)
 
     def step(oracle: Oracle, state: SR1State, point: Point, rng: np.random.Generator) -> tuple[SR1State, Outcome]:
-        trial, carried = _trial(oracle, state, point, build, rules.line_search)
+        regime = rules.whole if oracle.is_full else rules.noisy
+        trial, carried = regime.step(oracle, point, state)
         state = state._replace(carried=carried, n_restarts=state.n_restarts + trial.restarted)
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)
-        radius = rules.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
+        radius = regime.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
         fill = _filler(oracle, trial.point, rng)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
         state = state._replace(radius=radius, failures=0, n_restarts=state.n_restarts + restarted)
-        return state, _outcome(state, trial.point, trial, point)
+        return state, _outcome(state, trial.point, trial)
 
-    return Method(name, init, step, True, rules.batch)
-
-
-def _trial(
-    oracle: Oracle, state: SR1State, point: Point, build: ModelBuilder, settings: LineSearchSettings | None
-) -> tuple[Trial, Array | None]:
-    memory, radius = state.memory, state.radius
-    if settings is None:
-        return resolve(oracle, point, memory, radius.delta, radius.smallest, build), None
-    return get_step(oracle, point, memory, radius.delta, state.carried, build, settings)
+    return Method(name, init, step, True, rules.batch, overlap)
 
 
 def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:
@@ -88,13 +80,13 @@ def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tupl
     at_floor = tried <= state.radius.smallest
     state = state._replace(
         radius=state.radius.with_delta(0.5 * min(trial.radius, state.radius.delta)),
-        carried=None, failures=state.failures + 1,
+        carried=Carried(), failures=state.failures + 1,
     )  # fmt: skip
     stuck = at_floor or state.failures >= _MAX_FAILURES
-    return state, _outcome(state, point, trial, point, stuck)
+    return state, _outcome(state, point, trial, stuck)
 
 
-def _outcome(state: SR1State, new: Point, trial: Trial, old: Point, stuck: bool = False) -> Outcome:
+def _outcome(state: SR1State, new: Point, trial: Trial, stuck: bool = False) -> Outcome:
     rho = trial.decrease / trial.predicted if trial.predicted < 0.0 else float("nan")
     scalars = {
         "rho": rho,

@@ -67,7 +67,13 @@ def initial_state(delta_0: float, scale: float, eps: float) -> RadiusState:
     return state.with_delta(delta_0)
 
 
-def progressive(ratio_memory: float = 1.0, ratio: str = "of-means", shrink: float = 0.5) -> RadiusRule:
+def progressive(
+    ratio_memory: float = 1.0,
+    ratio: str = "of-means",
+    shrink: float = 0.5,
+    thresholds: tuple[float, float] = (_POOR, _GOOD),
+    reset: bool = False,
+) -> RadiusRule:
     """Return Algorithm 5 with memory zeta.
 
     Parameters
@@ -81,17 +87,28 @@ def progressive(ratio_memory: float = 1.0, ratio: str = "of-means", shrink: floa
     shrink : float
         Factor on min(delta, ||s||) after a poor mean ratio; 1 is the printed rule, which
         never shrinks where ||s|| = delta.
+    thresholds : (float, float)
+        Mean ratios below the first shrink the radius, from the second on they let it grow.
+    reset : bool
+        Forget the sums after each change of the radius: they judge the radius that was.
     """
+    poor, good = thresholds
+
+    def renewed(state: RadiusState) -> RadiusState:
+        return state._replace(numerator=0.0, denominator=0.0, T=0.0) if reset else state
+
     accumulate = _ratio_of_means if ratio == "of-means" else _mean_of_ratios
 
     def update(state: RadiusState, trial: Trial, full_batch: bool) -> RadiusState:
-        if not (math.isfinite(trial.decrease) and trial.predicted < 0.0):
+        if not (math.isfinite(trial.decrease) and (trial.predicted < 0.0 or ratio == "of-means")):
             return state
         state = accumulate(state, trial, 0.0 if full_batch else ratio_memory)
-        if state.rho_hat < _POOR:
-            return state.with_delta(shrink * min(state.delta, trial.s_norm))
-        if state.rho_hat >= _GOOD and trial.s_norm >= _BOUNDARY * state.delta:
-            return state.with_delta(_GROWTH * state.delta)
+        if ratio == "of-means" and state.denominator >= 0.0:  # noise: the model promises nothing yet
+            return state
+        if state.rho_hat < poor:
+            return renewed(state.with_delta(shrink * min(state.delta, trial.s_norm)))
+        if state.rho_hat >= good and trial.s_norm >= _BOUNDARY * state.delta:
+            return renewed(state.with_delta(_GROWTH * state.delta))
         return state
 
     return RadiusRule(initial_state, update)

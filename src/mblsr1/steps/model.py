@@ -8,9 +8,10 @@ from mblsr1._array import Array
 from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.scaling import ScalingRule
+from mblsr1.linalg.smoothed import smoothed
 from mblsr1.linalg.subproblem import Subproblem
 
-__all__ = ["ModelBuilder", "build_model"]
+__all__ = ["ModelBuilder", "build_model", "build_smoothed"]
 
 ModelBuilder = Callable[[PairMemory, Array], Subproblem]
 
@@ -26,6 +27,12 @@ def build_model(memory: PairMemory, g: Array, scaling: ScalingRule, skip_toleran
     else:
         z = memory.project([g])[:, 0]
     return Subproblem(_matrix(memory, scaling, skip_tolerance), g, z)
+
+
+def build_smoothed(memory: PairMemory, g: Array, absolute: bool) -> Subproblem:
+    """Return the subproblem of the smoothed matrix of the stored pairs at linear term g."""
+    z = memory.project([g])[:, 0]
+    return Subproblem(smoothed(memory, absolute), g, z)
 
 
 def _matrix(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:

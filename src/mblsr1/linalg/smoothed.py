@@ -1,0 +1,73 @@
+"""A positive definite model from noisy pairs: the symmetric part of the curvature on span(S).
+
+SR1 divides by s'(y - Bs), which noise can make small: on noisy pairs its eigenvalues are many times
+the true ones. Here B = gamma I + Q (|A| - gamma I) Q' with Q an orthonormal basis of span(S) and A the
+symmetric part of Q'HQ, read off S'Y. With consistent pairs A is what SR1 gives on span(S), in any
+order; |.| takes the absolute values of the eigenvalues, so that a direction of negative
+curvature is as far as one of the same positive curvature.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mblsr1._array import Array, HostArray
+from mblsr1.linalg.pairs import GramBlocks, PairMemory
+from mblsr1.linalg.spectrum import Spectrum
+
+__all__ = ["SpectralMatrix", "median_curvature", "smoothed"]
+
+#: Directions of span(S) whose share in the normalised Gram is under this are left out.
+_GRAM_CUT = 1e-3
+_SMALLEST_GAMMA = 1e-3
+
+
+class SpectralMatrix:
+    """A limited-memory matrix given by its spectrum alone.
+
+    Parameters
+    ----------
+    pairs : PairMemory
+    spectrum : Spectrum
+    """
+
+    def __init__(self, pairs: PairMemory, spectrum: Spectrum) -> None:
+        self.pairs, self.spectrum = pairs, spectrum
+
+    def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
+        """Return ``coefficients @ rows + scale * base``."""
+        return self.pairs.combine(coefficients, scale, base)
+
+    def __matmul__(self, v: Array) -> Array:
+        """B v in the library of the pairs; v is a (d,) array."""
+        gamma, lam, T = self.spectrum
+        z = self.pairs.project([v])[:, 0]
+        return self.combine(T @ ((lam - gamma) * (T.T @ z)), gamma, v)
+
+
+def median_curvature(blocks: GramBlocks) -> float:
+    """gamma: the median of s'y / s's over the pairs, at least 1e-3."""
+    return max(float(np.median(blocks.SY.diagonal())), _SMALLEST_GAMMA)
+
+
+def smoothed(pairs: PairMemory, absolute: bool = True) -> SpectralMatrix:
+    """Return the smoothed matrix of the pairs.
+
+    Parameters
+    ----------
+    pairs : PairMemory
+    absolute : bool
+        Take the absolute values of the eigenvalues; else keep negative curvature as it is.
+    """
+    T = np.zeros((2 * pairs.capacity, 0))
+    if len(pairs) == 0:
+        return SpectralMatrix(pairs, Spectrum(0.0, np.zeros(0), T))
+    blocks = pairs.blocks()
+    gamma = median_curvature(blocks)
+    size, directions = np.linalg.eigh(blocks.SS)
+    kept = size > _GRAM_CUT * size[-1]
+    E = directions[:, kept] / np.sqrt(size[kept])
+    A = E.T @ blocks.SY @ E
+    lam, U = np.linalg.eigh(0.5 * (A + A.T))
+    T = pairs.over_s_rows(E @ U)
+    return SpectralMatrix(pairs, Spectrum(gamma, np.abs(lam) if absolute else lam, T))

@@ -1,0 +1,75 @@
+"""The step for noisy batches: a running mean as linear term, the model judged on shared samples.
+
+One evaluation of the batch a step: no loss-only evaluation, no line search, no rejection. Pairs and
+ratio come from the samples that this batch shares with the next, evaluated at both iterates; so
+y and R belong to one function, and their values at the new iterate are paid for by the next batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.linalg.pairs import PairMemory
+from mblsr1.problem import Oracle
+from mblsr1.steps.model import ModelBuilder
+from mblsr1.types import NAN, Carried, Point, Trial
+
+__all__ = ["overlap_step"]
+
+#: The radius after a step to a point where the loss is not finite, as a share of it.
+_RETREAT = 0.25
+
+
+def overlap_step(
+    oracle: Oracle, point: Point, memory: PairMemory, delta: float, mean: Carried, beta: float, build: ModelBuilder
+) -> tuple[Trial, Carried]:
+    """Make a step on one batch.
+
+    Parameters
+    ----------
+    oracle : Oracle
+        `oracle.shared` are the samples that give y, R and Q.
+    point : Point
+        Iterate and batch gradient.
+    memory, delta
+        Pairs, radius.
+    mean : Carried
+        Average of the earlier batch gradients.
+    beta : float
+        Its weight on the past.
+    build : callable
+        (memory, linear term) -> Subproblem.
+    """
+    mean = _added(mean, point.g, beta)
+    sol = build(memory, _value(mean)).solve(delta)
+    shared = oracle.shared
+    f, g = shared.loss(point.w), shared.gradient(point.w)
+    w = point.w + sol.p
+    f_new, g_new = shared.loss(w), shared.gradient(w)
+    trial = Trial(
+        None, None, None, sol.norm, NAN, NAN, 0.0, sol.on_boundary, _RETREAT * delta, sol.sigma, 0.0, sol.slope
+    )
+    if g is None or g_new is None or not math.isfinite(f_new):
+        return trial, mean
+    own_slope = _array.dot(g, sol.p)
+    curvature = -sol.slope - sol.sigma * sol.norm**2  # p'Bp, since (B + sigma I) p = -mean
+    return trial._replace(
+        point=Point(w, f_new, None), s=sol.p, y=g_new - g, decrease=f_new - f,
+        predicted=own_slope + 0.5 * curvature, achieved=f_new - f, radius=delta, alpha=1.0,
+    ), mean  # fmt: skip
+
+
+def _added(mean: Carried, g: Array, beta: float) -> Carried:
+    """Exponential average that starts at zero: beta old + (1 - beta) g, and the weight it has."""
+    if beta == 0.0:
+        return Carried(g, 1.0)
+    if mean.vector is None:
+        return Carried((1.0 - beta) * g, 1.0 - beta)
+    return Carried(_array.linear([beta, 1.0 - beta], [mean.vector, g]), beta * mean.weight + 1.0 - beta)
+
+
+def _value(mean: Carried) -> Array:
+    """The average without its bias towards zero."""
+    return mean.vector if mean.weight == 1.0 else mean.vector * (1.0 / mean.weight)
