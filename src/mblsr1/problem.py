@@ -236,6 +236,7 @@ class OverlapOracle(Oracle):
     def __init__(self, parts: list[Oracle], shared: Oracle) -> None:
         super().__init__(parts[0].problem, (), sum(part.size for part in parts), False)
         self._parts, self._shared = parts, shared
+        self.noise = math.nan
 
     @property
     def shared(self) -> Oracle:
@@ -256,6 +257,8 @@ class OverlapOracle(Oracle):
     def point(self, w: Array, needs_loss: bool = True) -> Point:
         """Gradient of all parts, and the mean loss of those parts whose loss is free or needed."""
         g = self.gradient(w)
+        if g is not None and len(self._parts) > 1:
+            self.noise = self._noise(w, g)
         used = self._parts if self.fused else [self._shared]
         size = sum(part.size for part in used)
         f = sum(part.loss(w) * (part.size / size) for part in used)
@@ -263,3 +266,14 @@ class OverlapOracle(Oracle):
             if part is not self._shared:
                 part.forget()
         return Point(w, f, g)
+
+    def _noise(self, w: Array, g: Array) -> float:
+        """Variance of the batch gradient over its square, from how the parts differ; nan where g is 0."""
+        square = _array.dot(g, g)
+        if square == 0.0:
+            return math.nan
+        spread = 0.0
+        for part in self._parts:
+            difference = part.gradient(w) - g
+            spread += part.size * _array.dot(difference, difference)
+        return spread / (len(self._parts) - 1) / self.size / square

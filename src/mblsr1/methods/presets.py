@@ -16,7 +16,7 @@ from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, sr1_trust_r
 from mblsr1.problem import Oracle
 from mblsr1.rules import pairs as pair_rules
 from mblsr1.rules import radius as radius_rules
-from mblsr1.rules.batch import default_check_size, progress_check
+from mblsr1.rules.batch import default_check_size, noise_growth, progress_check
 from mblsr1.steps.get_step import LineSearchSettings, get_step
 from mblsr1.steps.model import build_model, build_smoothed
 from mblsr1.steps.overlap import overlap_step
@@ -125,6 +125,9 @@ class Options:
     poor_ratio: float = 0.4
     good_ratio: float = 0.8
     ratio_reset: bool = True
+    theta: float = 0.0
+    limit: float = 1.0
+    xx: dict = field(default_factory=dict)
     mixing: str = "convex"
     check_both: bool = False
 
@@ -254,7 +257,7 @@ def mb_lsr1(options: Options | None = None) -> Method:
             if o.restart_memory is None
             else pair_rules.restart(o.restart_tolerance, o.restart_memory)
         ),
-        batch=progress_check(o.check_every, o.progress_decrease, o.progress_fraction, o.check_size, o.check_both),
+        batch=noise_growth(o.theta, o.limit) if o.theta else progress_check(o.check_every, o.progress_decrease, o.progress_fraction, o.check_size, o.check_both),
     )
     return sr1_trust_region("mb-lsr1", o.memory, o.initial_radius, rules, o.overlap)
 
@@ -264,10 +267,22 @@ def _noisy(o: Options) -> Regime:
     radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink, thresholds, o.ratio_reset)
     if o.overlap == 0.0:
         return _whole(o)._replace(radius=radius)
-    build = partial(build_smoothed, absolute=o.absolute)
+    build = partial(build_smoothed, absolute=o.absolute, xx=o.xx)
+
+    import os
+    X = eval(os.environ.get("X", "{}"))
+    X = {**X, **o.xx}
 
     def step(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
-        return overlap_step(oracle, point, state.memory, state.radius.delta, state.carried, o.gradient_memory, build)
+        c = oracle.problem.counts
+        t = c._thirds / c._limit
+        t0 = X.get("t0", 0.5)
+        s = min(1.0, (1 - t) / (1 - t0)) if t > t0 else 1.0
+        s = max(s, 1e-3)
+        beta = 1 - (1 - o.gradient_memory) * s ** X.get("pb", 0)
+        delta = state.radius.delta * s ** X.get("pd", 0)
+        trial, car = overlap_step(oracle, point, state.memory, delta, state.carried, beta, build)
+        return trial._replace(radius=state.radius.delta if trial.point is not None else trial.radius), car
 
     return Regime(step, radius)
 

@@ -65,7 +65,9 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
         fill = _filler(oracle, trial.point, rng)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
         state = state._replace(radius=radius, failures=0, n_restarts=state.n_restarts + restarted)
-        return state, _outcome(state, trial.point, trial)
+        out = _outcome(state, trial.point, trial)
+        out.scalars["noise"] = getattr(oracle, "noise", float("nan"))
+        return state, out
 
     return Method(name, init, step, True, rules.batch, overlap)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mblsr1.types import BatchRule, CheckState, Outcome
 
-__all__ = ["default_check_size", "fixed", "initial_check_state", "progress_check"]
+__all__ = ["noise_growth", "default_check_size", "fixed", "initial_check_state", "progress_check"]
 
 #: Cap of the printed check sample, min(1.1 n_b, 5000).
 _LARGEST_CHECK = 5000
@@ -72,6 +72,23 @@ def progress_check(
         return CheckState(
             grown, losses[0] if math.isfinite(losses[0]) else math.nan, 0.0, 0, outcome.w if both else None
         )
+
+    return update
+
+
+def noise_growth(theta: float, limit: float = 1.0, window: float = 0.9) -> BatchRule:
+    """Norm test: the batch doubles where the averaged noise of its gradient exceeds theta times the gradient."""
+
+    def update(state: CheckState, outcome: Outcome, problem: object) -> CheckState:
+        noise = outcome.scalars.get("noise", math.nan)
+        total = problem.n_samples  # type: ignore[attr-defined]
+        if math.isnan(noise) or (total is not None and 2 * state.size > limit * total):
+            return state
+        weight = window * state.since + 1
+        state = state._replace(sum_decrease=window * state.sum_decrease + noise, since=weight)
+        if weight > 4 and state.sum_decrease / weight > theta:
+            return CheckState(2 * state.size, math.nan, 0.0, 0, None)
+        return state
 
     return update
 

@@ -29,10 +29,10 @@ def build_model(memory: PairMemory, g: Array, scaling: ScalingRule, skip_toleran
     return Subproblem(_matrix(memory, scaling, skip_tolerance), g, z)
 
 
-def build_smoothed(memory: PairMemory, g: Array, absolute: bool) -> Subproblem:
+def build_smoothed(memory: PairMemory, g: Array, absolute: bool, xx: dict = {}) -> Subproblem:
     """Return the subproblem of the smoothed matrix of the stored pairs at linear term g."""
     z = memory.project([g])[:, 0]
-    return Subproblem(smoothed(memory, absolute), g, z)
+    return Subproblem(smoothed(memory, absolute, xx), g, z)
 
 
 def _matrix(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:
