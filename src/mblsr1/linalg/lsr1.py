@@ -249,7 +249,7 @@ class _Compact:
 
 
 def _exact_residual(N: HostArray, x: HostArray, rhs: HostArray) -> HostArray:
-    """rhs - N x, rounded once: products split without error (Dekker 1971), sums by fsum."""
+    """Return rhs - N x, rounded once: products split without error (Dekker 1971), sums by fsum."""
     wide = x[:, None] if x.ndim == 1 else x
     out = np.empty((N.shape[0], wide.shape[1]))
     for j in range(wide.shape[1]):
@@ -259,7 +259,7 @@ def _exact_residual(N: HostArray, x: HostArray, rhs: HostArray) -> HostArray:
 
 
 def _two_products(a: HostArray, b: HostArray) -> tuple[HostArray, HostArray]:
-    """a b as a sum of two float64 numbers, exactly."""
+    """Product a b as a sum of two float64 numbers, exactly."""
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
     product = a * b
     return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)

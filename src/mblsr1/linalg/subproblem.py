@@ -184,19 +184,26 @@ class Subproblem:
         eps cond(psi)^2; a correction of p itself brings that back to eps cond(psi). Four passes over
         the pairs each, not made inside a run.
         """
-        best = self._residual(sol)
+        state, first, best = self._residual(sol), sol, sol
         scale = float(np.abs(self.lam).max()) + sol.sigma
         for _ in range(_MAX_CORRECTIONS):
-            size = _array.norm(best[0])
+            size = _array.norm(state[0])
             if size <= 1e-13 * self.g_norm + 4.0 * _EPS * scale * sol.norm or not self.B.spectrum.rank:
                 break
-            trial = self._corrected(sol, *best, radius)
-            improved = self._residual(trial)
-            off = abs(trial.norm - radius) if sol.on_boundary else max(trial.norm - radius, 0.0)
-            if not _array.norm(improved[0]) < 0.9 * size or off > 1e-9 * radius:
+            trial = self._corrected(sol, *state, radius)
+            state = self._residual(trial)
+            if not _array.norm(state[0]) < 0.9 * size:
                 break
-            sol, best = trial, improved
-        return sol
+            sol = trial
+            off = abs(sol.norm - radius) if sol.on_boundary else max(sol.norm - radius, 0.0)
+            if off <= 1e-9 * radius:
+                best = sol
+        return first if best is first else self._measured(best)
+
+    def _measured(self, sol: TrustRegionSolution) -> TrustRegionSolution:
+        """Make slope and model change anew, from p itself."""
+        slope = min(_array.dot(self.g, sol.p), 0.0)
+        return sol._replace(slope=slope, model_change=0.5 * slope - 0.5 * sol.sigma * sol.norm**2)
 
     def _residual(self, sol: TrustRegionSolution) -> tuple[Array, HostArray]:
         """(B + sigma I)p + g, and the products of the rows with it and with p."""
@@ -248,7 +255,7 @@ class Subproblem:
 
     def _solution(self, root: _Root, p: Array, norm: float) -> TrustRegionSolution:
         sigma = root.sigma
-        slope = float(self.a @ root.x) * self.g_norm**2 if self.g_norm > 0.0 else 0.0
+        slope = float(self.a @ root.x) * self.g_norm * self.g_norm
         change = 0.5 * slope - 0.5 * sigma * norm * norm
         return TrustRegionSolution(p, sigma, min(change, 0.0), root.on_boundary, root.hard_case, norm, min(slope, 0.0))
 
