@@ -8,6 +8,7 @@ Elsewhere vectors meet only ``+ - *`` with Python floats and the functions below
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -71,6 +72,13 @@ def to_float(x: Array) -> float:
 def is_real_floating(x: Array) -> bool:
     """Whether the dtype is a real floating one."""
     return bool(namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def is_real_scalar(x: object) -> bool:
+    """Whether `x` is a real number or an array of shape () of real numbers."""
+    if isinstance(x, numbers.Real):
+        return True
+    return is_array(x) and getattr(x, "shape", None) == () and (is_real_floating(x) or is_integer(x))
 
 
 def is_integer(x: Array) -> bool:
@@ -146,7 +154,7 @@ def from_host(values: NDArray[Any], like: Array) -> Array:
 
 def adopt(x: Array, like: Array) -> Array:
     """Return a copy of `x`, maybe a host array, in the library, dtype and device of `like`."""
-    return copy(x) if same_kind(x, like) else from_host(host(x), like)
+    return copy(x) if same_kind(x, like) else copy(from_host(host(x), like))
 
 
 def normal(rng: np.random.Generator, like: Array) -> Array:
@@ -195,6 +203,21 @@ def set_row(rows: Array, i: int, x: Array) -> Array:
     return rows
 
 
+def quiet() -> np.errstate:
+    """Let overflow make inf or nan without a NumPy warning: what matters is tested for being finite."""
+    return np.errstate(all="ignore")
+
+
+def caller_settings() -> dict[str, Any]:
+    """Return NumPy's present treatment of floating-point errors, to give back with `np.errstate(**settings)`."""
+    return dict(np.geterr())
+
+
+def with_settings(settings: dict[str, Any]) -> np.errstate:
+    """Return the context in which NumPy treats floating-point errors as in `settings`."""
+    return np.errstate(**settings)
+
+
 def dot(a: Array, b: Array) -> float:
     """Return a'b, accumulated in float64."""
     if isinstance(a, np.ndarray) and a.dtype == np.float64:
@@ -204,7 +227,8 @@ def dot(a: Array, b: Array) -> float:
 
 def norm(a: Array) -> float:
     """Return the Euclidean norm without overflow or underflow."""
-    square = dot(a, a)
+    with quiet():
+        square = dot(a, a)
     if 1e-290 < square < math.inf:
         return math.sqrt(square)
     largest = float(namespace(a).max(namespace(a).abs(a)))

@@ -65,6 +65,7 @@ class Trial(NamedTuple):
     restarted: bool = False
     flipped: bool = False
     rejections: int = 0
+    stationary: bool = False  # the batch gradient is zero: no step, and nothing learnt
 
 
 class Outcome(NamedTuple):

@@ -80,7 +80,7 @@ class LSR1:
         for i in range(S.shape[0]):
             pairs.push(S[i, ...], Y[i, ...])
         pairs.project([])
-        self._setup(pairs, float(gamma), skip_tolerance)
+        self._setup(pairs, gamma, skip_tolerance)
 
     @classmethod
     def from_memory(cls, pairs: PairMemory, gamma: float, skip_tolerance: float = 1e-8) -> LSR1:
@@ -90,13 +90,13 @@ class LSR1:
         return matrix
 
     def _setup(self, pairs: PairMemory, gamma: float, skip_tolerance: float) -> None:
-        self.pairs, self.gamma, self.skip_tolerance = pairs, gamma, skip_tolerance
-        self._unit = _Compact(pairs.blocks(), gamma, skip_tolerance, pairs.length)
+        self.pairs, self.gamma, self.skip_tolerance = pairs, float(gamma), skip_tolerance
+        self._unit = _Compact(pairs.blocks(), self.gamma, skip_tolerance, pairs.length)
         self.kept = self._unit.kept
         slots = np.asarray([pairs.order[i] for i in self.kept], dtype=np.intp)
         self._rows_s, self._rows_y = 2 * slots, 2 * slots + 1
         self._scale = 1.0 / np.sqrt(pairs.gram[self._rows_s, self._rows_s])
-        self.spectrum = Spectrum(gamma, self._unit.lam, self._over_buffer(self._unit.T))
+        self.spectrum = Spectrum(self.gamma, self._unit.lam, self._over_buffer(self._unit.T))
 
     def _over_buffer(self, coefficients: HostArray) -> HostArray:
         """Turn coefficients over the kept psi (unit s) into coefficients over the buffer's rows."""
@@ -132,7 +132,7 @@ class LSR1:
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
         """Return ``coefficients @ rows + scale * base``, one pass over the used rows."""
-        rows = self.pairs.active
+        rows, scale = self.pairs.active, float(scale)  # a NumPy scalar would widen float32
         if rows.shape[0] == 0:
             return base * scale
         return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)

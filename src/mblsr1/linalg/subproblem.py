@@ -230,7 +230,8 @@ class Subproblem:
         x, *_ = np.linalg.lstsq(jacobian, rhs, rcond=None)
         coefficients = T @ (x[:k] - x[k] * p_par - along_r * r_par)
         p = sol.p + self.B.combine(coefficients, x[k], sol.p) + along_r * r
-        return sol._replace(p=p, norm=_array.norm(p), sigma=max(sol.sigma + (x[-1] if sol.on_boundary else 0.0), 0.0))
+        moved = float(x[-1]) if sol.on_boundary else 0.0
+        return sol._replace(p=p, norm=_array.norm(p), sigma=max(sol.sigma + moved, 0.0))
 
     def _assemble(self, root: _Root) -> Array:
         scale = self.g_norm if self.g_norm > 0.0 else 1.0
@@ -241,7 +242,7 @@ class Subproblem:
             coefficients = coefficients - along_base * self.base_par * scale
         p = self.B.combine(self.B.spectrum.T @ coefficients, along_base, self.base)
         if self.has_perp and self.a[-1] == 0.0 and root.x[-1] != 0.0:
-            p = p + (root.x[-1] * scale) * self._perpendicular_direction()
+            p = p + float(root.x[-1] * scale) * self._perpendicular_direction()
         return p
 
     def _perpendicular_direction(self) -> Array:
@@ -276,7 +277,7 @@ def _secular(lam: HostArray, a: HostArray, lam_min: float, radius: float) -> _Ro
     lead = gap <= _NOISE * size
     if lam_min > 0.0:
         x = -a / lam
-        if float(x @ x) <= radius * radius:
+        if _square(x, radius) <= 1.0:
             return _Root(x, 0.0, False, False)
         floor = lam_min
     else:
@@ -296,13 +297,20 @@ def _hard_case(lam_min: float, a: HostArray, gap: HostArray, lead: NDArray[np.bo
     """Solution where g has no part in the leftmost eigenspace and the rest does not reach the boundary."""
     x = np.zeros_like(a)
     np.divide(-a, gap, out=x, where=~lead)
-    square = float(x @ x)
-    if square >= radius * radius:
+    square = _square(x, radius)
+    if square >= 1.0:
         return None
     if lam_min == 0.0:
         return _Root(x, 0.0, False, False)
-    x[int(np.flatnonzero(lead)[0])] = math.sqrt(radius - math.sqrt(square)) * math.sqrt(radius + math.sqrt(square))
+    share = math.sqrt(square)
+    x[int(np.flatnonzero(lead)[0])] = radius * math.sqrt(1.0 - share) * math.sqrt(1.0 + share)
     return _Root(x, -lam_min, True, True)
+
+
+def _square(x: HostArray, radius: float) -> float:
+    """||x / radius||^2: in units of the radius, so that no square underflows."""
+    x = x / radius
+    return float(x @ x)
 
 
 def _newton(a: HostArray, gap: HostArray, floor: float, radius: float) -> float:
@@ -316,11 +324,11 @@ def _newton(a: HostArray, gap: HostArray, floor: float, radius: float) -> float:
     mu = max(floor, float((a / radius - gap).max()))
     for _ in range(_MAX_NEWTON):
         shifted = gap + mu
-        x = a / shifted
+        x = a / radius / shifted
         square = float(x @ x)
-        excess = math.sqrt(square) / radius - 1.0
+        excess = math.sqrt(square) - 1.0
         step = excess * square / float((x / shifted) @ x)
         if not step > _EPS * mu:
             break
         mu += step
-    return mu
+    return float(mu)

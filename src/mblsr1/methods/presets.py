@@ -132,6 +132,15 @@ class Options:
             raise TypeError(f"scaling: must be a gamma rule such as mblsr1.scaling.ceiling(), got {self.scaling!r}")
         self._check_sizes()
         self._check_combinations()
+        self._use_python_numbers()
+
+    def _use_python_numbers(self) -> None:
+        """Turn NumPy scalars into Python's: they enter the state, which is saved as JSON, and the history."""
+        for name in _RANGES:
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("memory", "restart_memory", "batch_size", "check_every", "check_size", "steps_per_batch"):
+            if isinstance(getattr(self, name), numbers.Integral):
+                object.__setattr__(self, name, int(getattr(self, name)))
 
     def _check_sizes(self) -> None:
         if self.restart_memory is not None:
