@@ -130,7 +130,7 @@ def copy_error(H, lam, gamma):
     gap = np.abs(np.asarray(lam) - gamma)
     gap = gap[gap > 0.0]
     size = float(np.abs(lam).max(initial=0.0)) + abs(gamma)
-    spread = max(1.0, float((size / gap.min()))) if gap.size else 1.0
+    spread = max(1.0, float(size / gap.min())) if gap.size else 1.0
     return 40.0 * EPS * len(lam) * size * spread
 
 
@@ -152,7 +152,7 @@ def test_against_the_planted_matrix(case, radius):
 @given(cases(), radii)
 def test_hard_case(case, radius):
     """g orthogonal to the leftmost eigenspace, whether that is gamma's or another one."""
-    rng, B, V, H, lam = case
+    rng, B, V, _H, lam = case
     a = rng.standard_normal(lam.size)
     a[np.abs(lam - lam.min()) <= 1e-9 * np.abs(lam).max()] = 0.0
     sol = solve_and_check(B, B.to_dense(), V @ a, radius)
@@ -162,7 +162,7 @@ def test_hard_case(case, radius):
 
 @given(cases(), st.integers(4, 16), radii)
 def test_near_hard(case, digits, radius):
-    rng, B, V, H, lam = case
+    rng, B, V, _H, lam = case
     a = rng.standard_normal(lam.size)
     a[np.abs(lam - lam.min()) <= 1e-9 * np.abs(lam).max()] *= 10.0**-digits
     solve_and_check(B, B.to_dense(), V @ a, radius)
@@ -174,7 +174,7 @@ def test_near_hard_needs_the_shift(leftmost, digits):
     """With sigma as the unknown ||p|| is off by 1e-7 to 4e-2 here (readings: numbers of a correct solver)."""
     rng = np.random.default_rng(digits)
     lam, gamma = ([2.0, 5.0, 7.0], -3.0) if leftmost == "gamma" else ([-3.0, 5.0, 7.0], 2.0)
-    B, V, H = planted(rng, 8, lam, gamma)
+    B, V, _H = planted(rng, 8, lam, gamma)
     a = rng.standard_normal(8)
     a[3:] *= 10.0**-digits if leftmost == "gamma" else 1.0
     a[0] *= 10.0**-digits if leftmost == "lambda" else 1.0
@@ -188,7 +188,7 @@ def test_singular(seed, which, radius):
     """lambda_min = 0, with g in the range of B or not."""
     rng = np.random.default_rng(seed)
     lam, gamma = {"gamma": ([1.0, 4.0], 0.0), "lambda": ([0.0, 4.0], 2.0), "both": ([1e-9, 4.0], 0.0)}[which]
-    B, V, H = planted(rng, 6, lam, gamma)
+    B, V, _H = planted(rng, 6, lam, gamma)
     a = rng.standard_normal(6)
     if seed % 2:
         a[[0] if which == "lambda" else [2, 3, 4, 5]] = 0.0
@@ -243,7 +243,7 @@ def test_one_dimension(y, gamma, g, radius):
     ("lam", "gamma"), [([2.0, 3.0], 1.0), ([-2.0, 3.0], 1.0), ([2.0, 3.0], -1.0), ([2.0, 3.0], 0.0)]
 )
 def test_zero_gradient(lam, gamma):
-    B, _, H = planted(np.random.default_rng(0), 5, lam, gamma)
+    B, _, _H = planted(np.random.default_rng(0), 5, lam, gamma)
     sol = solve_and_check(B, B.to_dense(), np.zeros(5), 0.7)
     lowest = min(*lam, gamma)
     if lowest < 0.0:
@@ -286,7 +286,7 @@ def test_scaling_of_gradient_and_radius(case, a, b):
 
 @given(cases(), st.integers(0, 2), radii)
 def test_duplicate_and_parallel_pairs(case, how, radius):
-    rng, B, V, H, lam = case
+    rng, B, V, H, _lam = case
     k = len(B.kept)
     assume(k > 0)
     S = V[:, :k].T
@@ -299,7 +299,7 @@ def test_duplicate_and_parallel_pairs(case, how, radius):
 @given(seeds, st.sampled_from([-1e8, -1e4, 1e8]), radii)
 def test_huge_curvature(seed, curvature, radius):
     rng = np.random.default_rng(seed)
-    B, V, H = planted(rng, 6, [curvature, 3.0], 1.0)
+    B, _V, _H = planted(rng, 6, [curvature, 3.0], 1.0)
     solve_and_check(B, B.to_dense(), rng.standard_normal(6), radius)
 
 
@@ -396,10 +396,10 @@ def test_errors_name_the_argument_and_its_range():
         with pytest.raises(ValueError, match=r"^g: must be an array of shape \(3,\), got"):
             mblsr1.solve_trust_region(B, bad, 1.0)
     for bad in (math.nan, math.inf):
-        with pytest.raises(ValueError, match="^g: must be finite"):
+        with pytest.raises(ValueError, match=r"^g: must be finite"):
             mblsr1.solve_trust_region(B, np.array([1.0, bad, 1.0]), 1.0)
     for bad in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match="^radius: must be a finite number > 0, got"):
+        with pytest.raises(ValueError, match=r"^radius: must be a finite number > 0, got"):
             mblsr1.solve_trust_region(B, g, bad)
 
 
@@ -408,9 +408,9 @@ def exact_sr1(S, Y, gamma):
     mp = pytest.importorskip("mpmath", reason="mpmath is not installed").mp
     d = S.shape[1]
     B = mp.eye(d) * gamma
-    for s, y in zip(S.tolist(), Y.tolist(), strict=True):
-        s, r = mp.matrix(s), mp.matrix(y)
-        r = r - B * s
+    for row_s, row_y in zip(S.tolist(), Y.tolist(), strict=True):
+        s = mp.matrix(row_s)
+        r = mp.matrix(row_y) - B * s
         B = B + r * r.T / (s.T * r)[0]
     return B
 
