@@ -40,7 +40,7 @@ class LSR1:
     memory : int, optional
         Pairs that `update` may keep; the default is the larger of k and 10.
     skip_tolerance : float
-        A pair is skipped where |s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||.
+        A pair is skipped where ``|s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||``.
 
     Raises
     ------
@@ -153,7 +153,7 @@ class LSR1:
         return np.sort(np.concatenate([self.spectrum.lam, rest]))
 
     def accepts(self, pair: NewPair) -> bool:
-        """Whether |s'(y - Bs)| >= skip_tolerance ||s|| ||y - Bs||, from inner products alone."""
+        """Whether ``|s'(y - Bs)| >= skip_tolerance ||s|| ||y - Bs||``, from inner products alone."""
         psi_s = self._psi(pair.rows_s)
         c = self._unit.solve(psi_s)
         Gc = self._unit.G @ c

@@ -71,7 +71,7 @@ class Options:
         Re-solve in a smaller radius, or Armijo along p (Alg. 4, line 15). `sgd_weight` and `momentum`
         belong to the line search.
     skip_tolerance : float in [0, 1)
-        A pair is skipped where |s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||.
+        A pair is skipped where ``|s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||``.
     steps_per_batch : int >= 1
         Steps made on one batch before the next is drawn.
     radius_shrink : float in (0, 1]
