@@ -182,11 +182,11 @@ def concatenate(parts: Sequence[Array]) -> Array:
 
 def all_finite(x: Array) -> bool:
     """Whether every entry is finite. A finite sum proves it without a temporary."""
-    if isinstance(x, np.ndarray):
-        with np.errstate(over="ignore", invalid="ignore"):
+    with quiet():
+        if isinstance(x, np.ndarray):
             return math.isfinite(float(x.sum())) or bool(np.isfinite(x).all())
-    xp = namespace(x)
-    return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
+        xp = namespace(x)
+        return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
 def row_buffer(like: Array, rows: int) -> Array:
@@ -229,12 +229,13 @@ def norm(a: Array) -> float:
     """Return the Euclidean norm without overflow or underflow."""
     with quiet():
         square = dot(a, a)
-    if 1e-290 < square < math.inf:
+    if 1e-30 < square < math.inf or (1e-290 < square < math.inf and not is_single(a)):
         return math.sqrt(square)
     largest = float(namespace(a).max(namespace(a).abs(a)))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
-    scaled = a * (1.0 / largest) if largest > 1e-300 else (a * 1e300) * (1e-300 / largest)
+    up, small = (1e30, 1e-37) if is_single(a) else (1e300, 1e-300)
+    scaled = a * (1.0 / largest) if largest > small else (a * up) * (1.0 / up / largest)
     return largest * math.sqrt(dot(scaled, scaled))
 
 

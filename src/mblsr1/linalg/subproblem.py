@@ -216,21 +216,24 @@ class Subproblem:
         In the coordinates of P, p_perp and r_perp the system is bordered: on the boundary sigma moves
         by nu so that ||p|| stays the radius. It is regular also where B + sigma I is singular.
         """
-        lam, T, gamma = self.B.spectrum.lam, self.B.spectrum.T, self.B.spectrum.gamma
-        (r_par, p_par), k, outer = (T.T @ z).T, self.B.spectrum.rank, gamma + sol.sigma
-        along_r = -1.0 / outer if abs(outer) > _NOISE * np.abs(lam).max() else 0.0
-        p_perp = max(sol.norm**2 - float(p_par @ p_par), 0.0)
-        cross = _array.dot(sol.p, r) - float(p_par @ r_par)
-        jacobian = np.diag([*(lam + sol.sigma), outer or 1.0, 0.0 if sol.on_boundary else 1.0])
-        rhs = np.array([*-r_par, 0.0, 0.0])
+        T, k, norm = self.B.spectrum.T, self.B.spectrum.rank, sol.norm or 1.0
+        curvature = np.append(self.B.spectrum.lam, self.B.spectrum.gamma) + sol.sigma
+        size = float(np.abs(curvature).max()) or 1.0
+        curvature /= size  # the system is solved in units of `size` and of ||p||, so that its entries are alike
+        r_par, p_par = (T.T @ z).T / norm
+        along_r = -1.0 / (size * curvature[k]) if abs(curvature[k]) > _NOISE else 0.0
+        p_perp = max(1.0 - float(p_par @ p_par), 0.0)
+        cross = _array.dot(sol.p, r) / norm**2 - float(p_par @ r_par)
+        jacobian = np.diag([*curvature, 0.0 if sol.on_boundary else 1.0])
+        rhs = np.array([*(-r_par / size), 0.0, 0.0])
         if sol.on_boundary:
             jacobian[:k, -1] = jacobian[-1, :k] = p_par
             jacobian[k, -1], jacobian[-1, k] = 1.0, p_perp
-            rhs[-1] = 0.5 * (radius - sol.norm) * (radius + sol.norm) - along_r * cross
+            rhs[-1] = 0.5 * (radius / norm - 1.0) * (radius / norm + 1.0) - along_r * cross
         x, *_ = np.linalg.lstsq(jacobian, rhs, rcond=None)
-        coefficients = T @ (x[:k] - x[k] * p_par - along_r * r_par)
+        coefficients = T @ (norm * (x[:k] - x[k] * p_par - along_r * r_par))
         p = sol.p + self.B.combine(coefficients, x[k], sol.p) + along_r * r
-        moved = float(x[-1]) if sol.on_boundary else 0.0
+        moved = size * float(x[-1]) if sol.on_boundary else 0.0
         return sol._replace(p=p, norm=_array.norm(p), sigma=max(sol.sigma + moved, 0.0))
 
     def _assemble(self, root: _Root) -> Array:
