@@ -111,7 +111,7 @@ def _outcome(state: SR1State, new: Point, trial: Trial, old: Point, stuck: bool 
         "on_boundary": float(trial.on_boundary),
         "rejections": trial.rejections,
         "flipped": float(trial.flipped),
-        "n_pairs": len(state.memory) + (state.memory.pending is not None),
+        "n_pairs": min(len(state.memory) + (state.memory.pending is not None), state.memory.capacity),
         "n_restarts": state.n_restarts,
         "n_skipped": state.memory.n_refused,
     }
