@@ -221,7 +221,7 @@ class Subproblem:
         size = float(np.abs(curvature).max()) or 1.0
         curvature /= size  # the system is solved in units of `size` and of ||p||, so that its entries are alike
         r_par, p_par = (T.T @ z).T / norm
-        along_r = -1.0 / (size * curvature[k]) if abs(curvature[k]) > _NOISE else 0.0
+        along_r = -1.0 / float(size * curvature[k]) if abs(curvature[k]) > _NOISE else 0.0
         p_perp = max(1.0 - float(p_par @ p_par), 0.0)
         cross = _array.dot(sol.p, r) / norm**2 - float(p_par @ r_par)
         jacobian = np.diag([*curvature, 0.0 if sol.on_boundary else 1.0])
