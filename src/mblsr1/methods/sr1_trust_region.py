@@ -23,8 +23,11 @@ from mblsr1.types import BatchRule, Method, Outcome, Point, Trial
 
 __all__ = ["Rules", "SR1State", "sr1_trust_region"]
 
-#: Steps in a row without a move after which the run ends.
+#: Steps in a row without a move, or without a gain at the smallest radius, after which the run ends.
 _MAX_FAILURES = 60
+#: A change of the loss by this many eps of |f| is rounding.
+_ROUNDING = 10.0
+_DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class Rules(NamedTuple):
@@ -65,8 +68,9 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, skip_toleran
         radius = rules.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
         fill = _filler(oracle, trial.point, rng)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
-        state = state._replace(radius=radius, failures=0, n_restarts=state.n_restarts + restarted)
-        return state, _outcome(state, trial.point, trial, point)
+        failures = state.failures + 1 if _is_idle(radius, trial, point) else 0
+        state = state._replace(radius=radius, failures=failures, n_restarts=state.n_restarts + restarted)
+        return state, _outcome(state, trial.point, trial, point, failures >= _MAX_FAILURES)
 
     return Method(name, init, step, True, rules.batch)
 
@@ -80,16 +84,25 @@ def _trial(
     return get_step(oracle, point, memory, radius.delta, state.carried, build, settings)
 
 
+def _is_idle(radius: RadiusState, trial: Trial, point: Point) -> bool:
+    """Whether even the smallest radius gained no more than rounding: many such steps are a silent stall."""
+    rounding = _ROUNDING * max(_DOUBLE, _array.eps(point.w)) * abs(point.f)
+    return radius.delta <= radius.smallest and trial.achieved >= -rounding
+
+
 def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:
     return lambda count: sample_pairs(count, point, oracle.gradient, oracle.hvp, rng)
 
 
 def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tuple[SR1State, Outcome]:
-    """No step was found: s = v = 0, no pair, and the radius halves (reading 6)."""
-    tried = trial.radius if full_batch else state.radius.delta
+    """No step was found: s = v = 0, no pair, and the radius halves (reading 6).
+
+    From the radius last tried where the batch is the whole set; a sample says nothing of the next one.
+    """
+    tried = min(trial.radius, state.radius.delta) if full_batch else state.radius.delta
     at_floor = tried <= state.radius.smallest
     state = state._replace(
-        radius=state.radius.with_delta(0.5 * min(trial.radius, state.radius.delta)),
+        radius=state.radius.with_delta(0.5 * tried),
         carried=None, failures=state.failures + 1,
     )  # fmt: skip
     stuck = at_floor or state.failures >= _MAX_FAILURES
