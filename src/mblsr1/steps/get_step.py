@@ -62,9 +62,9 @@ def get_step(
         return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), carried
     sol, direction, restarted = _direction(problem, point, memory, delta, carried, build, settings)
     eps = max(_DOUBLE, _array.eps(point.w))
-    w_new, found = _search(oracle, point, direction, settings.c1, eps)
+    w_new, found, whole = _search(oracle, point, direction, settings.c1, eps)
     free = oracle.gradient(w_new) if found.alpha and oracle.fused else None
-    known = found.f if direction.is_model_step and found.alpha == 1.0 else None
+    known = whole if direction.is_model_step else None
     decrease = _model_decrease(oracle, point, sol, known, eps) if found.alpha else NAN
     trial = Trial(
         None, None, None, 0.0, decrease, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
@@ -84,16 +84,17 @@ def get_step(
 
 def _search(
     oracle: Oracle, point: Point, direction: Direction, c1: float, eps: float
-) -> tuple[Array, LineSearchResult]:
-    """Line 15: the accepted iterate with its loss and alpha."""
-    latest = [point.w]
+) -> tuple[Array, LineSearchResult, float]:
+    """Line 15: the accepted iterate with its loss and alpha, and the loss of the whole step."""
+    latest, losses = [point.w], []
 
     def phi(alpha: float) -> float:
         latest[0] = point.w + (direction.p if alpha == 1.0 else alpha * direction.p)
-        return oracle.loss(latest[0])
+        losses.append(oracle.loss(latest[0]))
+        return losses[-1]
 
     found = halving(phi, point.f, direction.slope, c1, eps)
-    return latest[0], found
+    return latest[0], found, losses[0]
 
 
 def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float) -> float:
