@@ -33,6 +33,9 @@ class State:
 
     tree: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"State(method={self.tree['method']!r}, step={self.step})"
+
     @property
     def x(self) -> Array:
         """The iterate, in the user's shape."""
@@ -96,6 +99,10 @@ def save_state(path: str | os.PathLike[str], state: State) -> None:
 def load_state(path: str | os.PathLike[str]) -> State:
     """Read a state that `save_state` wrote.
 
+    Parameters
+    ----------
+    path : str or path-like
+
     Raises
     ------
     ValueError
@@ -121,10 +128,10 @@ def load_state(path: str | os.PathLike[str]) -> State:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Numbers, arrays and format of a file; an error where it is another file or only part of one."""
-    file = np.load(path, allow_pickle=False)
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError("it holds a single array")
-    with file:
+    with path.open("rb") as stream:  # np.load leaves a file open that it cannot read
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
         header = json.loads(file["mblsr1"].tobytes().decode())
         arrays = {key: file[key] for key in file.files if key != "mblsr1"}
     missing = sorted(set(header["arrays"]) - set(arrays))

@@ -29,6 +29,7 @@ _DEFAULT_STEPS = {True: 15_000, False: 1_000}
 _CHUNK = 5_000
 _STREAM_CHECK = 10
 #: Columns that every history has, whatever the method.
+_FIRST, _LAST = ("step", "loss", "loss_after", "grad_norm"), ("batch_size", "n_samples", "nfev", "njev")
 _COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope")
 #: Options that a method other than MB-LSR1 obeys.
 _DRIVER_OPTIONS = {"batch_size", "gtol", "check_every", "steps_per_batch"}
@@ -249,7 +250,7 @@ class _Run:
         self.status: Status | None = None
         self.good: Point | None = self.known  # the last iterate at which loss and gradient were finite
         self.unsound: Point | None = None  # where they were not
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
 
     def steps(self) -> Iterator[Step]:
         """Algorithm 1, lines 4-11."""
@@ -398,7 +399,7 @@ class _Run:
             last = self._last_point()
         state.tree["w"] = self.w
         status = Status.STOPPED if self.status is None else self.status
-        scalar = {name: column[-1] for name, column in self.history.items()}
+        scalar = {name: column[-1] for name, column in self.history.items() if column}
         return OptimizeResult(
             x=_array.reshape(last.w, self.problem.shape), fun=last.f,
             jac=None if last.g is None else _array.reshape(last.g, self.problem.shape),

@@ -251,7 +251,9 @@ def test_a_start_that_is_optimal_takes_no_step(how):
     np.testing.assert_array_equal(result.x, SOLUTION)
     assert result.fun == fun(SOLUTION)
     np.testing.assert_array_equal(result.jac, grad(SOLUTION))
-    assert result.history == {}
+    assert set(result.history) >= COLUMNS
+    assert all(column == [] for column in result.history.values())
+    assert "history" in str(result)
 
 
 @every_run
