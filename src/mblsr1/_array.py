@@ -195,6 +195,11 @@ def row_buffer(like: Array, rows: int) -> Array:
     return xp.zeros((rows, like.shape[0]), dtype=like.dtype, device=device(like))
 
 
+def zero_row(rows: Array) -> Array:
+    """Return a vector of zeros as long as the rows, of which there may be none."""
+    return namespace(rows).zeros(rows.shape[1], dtype=rows.dtype, device=device(rows))
+
+
 def set_row(rows: Array, i: int, x: Array) -> Array:
     """Write one row, in place where the library allows; use the returned buffer."""
     if compat.is_jax_array(rows):

@@ -75,8 +75,7 @@ class LSR1:
             raise ValueError(f"gamma: must be a finite number, got {gamma!r}")
         if not 0.0 <= skip_tolerance < 1.0:
             raise ValueError(f"skip_tolerance: must be in [0, 1), got {skip_tolerance!r}")
-        like = _array.namespace(S).zeros(S.shape[1], dtype=S.dtype, device=_array.device(S))
-        pairs = PairMemory(like, capacity)
+        pairs = PairMemory(_array.zero_row(S), capacity)
         for i in range(S.shape[0]):
             pairs.push(S[i, ...], Y[i, ...])
         pairs.project([])
