@@ -172,6 +172,8 @@ class MBLSR1:
                     "f": self.f,
                     "Q": self.Q,
                     "flipped": self.flipped,
+                    "restarted": self.restarted,
+                    "steepest": self.steepest,
                 }
             )
             self.get_batch()
@@ -208,7 +210,7 @@ class MBLSR1:
         g = self.grad(w, I)  # line 2
         norm_g = np.linalg.norm(g)
         self.take_offered()
-        restarted = False
+        restarted = self.steepest = False
         while True:
             B = dense_sr1(self.S, self.Y, o.gamma, o.skip, self.d)
             p_star = solve_subproblem(B, g, self.delta)  # line 3
@@ -230,12 +232,13 @@ class MBLSR1:
             if restarted:  # reading 5: the gradient step, unconditionally
                 p = -min(1.0, self.delta / norm_g) * g
                 v = np.zeros(self.d)
+                self.steepest = True
                 break
             restarted = True  # lines 12-13, once
             self.n_restarts += 1
             self.S, self.Y = [], []
             self.v, self.s = np.zeros(self.d), np.zeros(self.d)
-        self.v = v
+        self.v, self.restarted = v, restarted
         self.Q = g @ p_star + 0.5 * p_star @ B @ p_star
         self.R = self.fun(w + p_star, I) - self.f  # line 17, reading 7
         self.rho = self.R / self.Q if abs(self.Q) > 10.0 * EPS * abs(self.f) else math.nan  # line 18, reading 7

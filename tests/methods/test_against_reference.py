@@ -167,14 +167,24 @@ def test_paper_with_momentum(problem, radius, restart_memory, sgd_weight, mixing
         batch_size=batch_size,
     )  # fmt: skip
     assert o.momentum == 0.9
-    follow(problem, o, measured=True, at_least=25)
+    follow(problem, o, measured=True, at_least=20)
+
+
+def test_a_restart_forgets_the_momentum():
+    """xi = 0.6 asks for an angle under 53 degrees with -g: p fails it because of v, and p* alone passes."""
+    o = mblsr1.Options.paper(
+        **COMMON, initial_radius=3.0, restart_memory=None, sgd_weight=0.0, descent_tolerance=0.6, batch_size=12
+    )
+    records = follow(WELLS, o, measured=True, at_least=15)
+    assert records[-1]["n_restarts"] > 0
+    assert any(not after["steepest"] and after["restarted"] for after in records)
 
 
 @pytest.mark.parametrize("batch_size", [12, 60])
 @pytest.mark.parametrize("radius", RADII)
 def test_a_nonconvex_network_without_momentum(radius, batch_size):
     o = mblsr1.Options.l_ssr1_tr(**COMMON, initial_radius=radius, batch_size=batch_size, momentum=0.0)
-    follow(NETWORK, o, measured=True, at_least=25)
+    follow(NETWORK, o, measured=True, at_least=20)
 
 
 @pytest.mark.parametrize("batch_size", [12, 60])
