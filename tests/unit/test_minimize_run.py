@@ -269,7 +269,9 @@ def test_convergence_means_the_gradient_over_the_whole_set(how):
 @every_run
 def test_no_steps_allowed(how):
     user = Recorder()
-    result = mblsr1.minimize(user.fun, user.grad, np.ones(D), max_steps=0, **how)
+    w0 = np.ones(D)
+    result = mblsr1.minimize(user.fun, user.grad, w0, max_steps=0, **how)
+    assert not np.shares_memory(result.x, w0)
     assert (result.status, result.nit, result.n_samples, user.calls) == (1, 0, 0, {"fun": 0, "grad": 0})
     np.testing.assert_array_equal(result.x, np.ones(D))
     assert math.isnan(result.fun)

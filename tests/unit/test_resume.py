@@ -123,7 +123,7 @@ def test_same_seed_same_run(sampler, how):
 
 
 @every_case
-@pytest.mark.parametrize("k", [1, 6])
+@pytest.mark.parametrize("k", [1, 5])
 def test_k_steps_saved_and_k_steps_more_are_2k_steps(sampler, how, k, tmp_path):
     whole = run(sampler, how, 2 * k, rng=4)
     first = run(sampler, how, k, rng=4)
