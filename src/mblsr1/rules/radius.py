@@ -1,8 +1,8 @@
 """Algorithm 5, getRadius: the radius follows a running average of model quality.
 
 A radius rule is a :class:`RadiusRule` of two functions; `progressive` makes the paper's and
-the recommended one. To use another, write the two functions and pass them as
-``Options(radius_rule=...)``.
+the recommended one. To use another, write the two functions and put them into the `Rules` of
+:mod:`mblsr1.methods.sr1_trust_region`.
 """
 
 from __future__ import annotations
