@@ -149,6 +149,7 @@ def test_saved_and_restored(xp, pending):
     if pending:
         memory.push(*last)
     saved = memory.to_saved()
+    gram = saved["gram"].copy()
     again = PairMemory(xp(np.zeros(5)), 3).restore(saved)
     v = xp(rng.standard_normal(5))
     assert again.n_refused == memory.n_refused == 1
@@ -162,6 +163,7 @@ def test_saved_and_restored(xp, pending):
     assert again.order == memory.order
     np.testing.assert_array_equal(again.gram, memory.gram)
     np.testing.assert_array_equal(xp.to_numpy(again.rows), xp.to_numpy(memory.rows))
+    np.testing.assert_array_equal(saved["gram"], gram)
     third = PairMemory(xp(np.zeros(5)), 3).restore(saved)
     assert third.order != memory.order or third.pending is not None
 
