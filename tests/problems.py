@@ -55,16 +55,45 @@ def logistic(n=60, d=8, seed=0, spread=1.5, weight=0.1):
 
     def grad(w, batch):
         Xb, yb = rows(batch)
-        wrong = 1.0 / (1.0 + np.exp(yb * (Xb @ w)))
+        wrong = np.exp(-np.logaddexp(0.0, yb * (Xb @ w)))
         return Xb.T @ (-yb * wrong) / len(yb) + weight * 2.0 * w / (1.0 + w**2) ** 2
 
     def hvp(w, v, batch):
         Xb, yb = rows(batch)
-        wrong = 1.0 / (1.0 + np.exp(yb * (Xb @ w)))
+        wrong = np.exp(-np.logaddexp(0.0, yb * (Xb @ w)))
         curvature = weight * (2.0 - 6.0 * w**2) / (1.0 + w**2) ** 3
         return Xb.T @ (wrong * (1.0 - wrong) * (Xb @ v)) / len(yb) + curvature * v
 
     return Problem(fun, grad, np.full(d, 1.5), n, hvp, (X, y))
+
+
+def wells(n=60, d=12, seed=3, low=0.1, high=0.6, noise=3.0, depth=0.1):
+    """Quadratics around different centres plus cosines: f_i = (w - c_i)'H(w - c_i) / 2 + depth sum cos(w + phi_i).
+
+    H has eigenvalues from `low` to `high`. Every batch's Hessian is H - diag(x) with |x| <= depth, so the curvature
+    is at most high + depth, and single terms need not be convex.
+    """
+    rng = np.random.default_rng(seed)
+    Q, _ = np.linalg.qr(rng.standard_normal((d, d)))
+    H = (Q * np.geomspace(low, high, d)) @ Q.T
+    centres, phases = noise * rng.standard_normal((n, d)), rng.uniform(0.0, 2.0 * np.pi, (n, d))
+
+    def rows(batch):
+        return batch if isinstance(batch, tuple) else (centres[batch], phases[batch])
+
+    def fun(w, batch):
+        c, phi = rows(batch)
+        z = w - c
+        return float(np.mean(0.5 * np.sum((z @ H) * z, axis=1) + depth * np.sum(np.cos(w + phi), axis=1)))
+
+    def grad(w, batch):
+        c, phi = rows(batch)
+        return H @ (w - c.mean(axis=0)) - depth * np.sin(w + phi).mean(axis=0)
+
+    def hvp(w, v, batch):
+        return H @ v - depth * np.cos(w + rows(batch)[1]).mean(axis=0) * v
+
+    return Problem(fun, grad, np.full(d, 1.5), n, hvp, (centres, phases))
 
 
 def network(n=60, inputs=3, hidden=2, seed=1, scale=0.5):
@@ -122,7 +151,7 @@ def rosenbrock(n=10):
 
 
 def wood(n=40):
-    """Extended Wood function (More, Garbow, Hillstrom 1981, problem 14, in blocks of four), from (-3, -1, -3, -1, ...)."""
+    """Wood function (More, Garbow, Hillstrom 1981, problem 14) in blocks of four, from (-3, -1, -3, -1, ...)."""
 
     def parts(w):
         return w[0::4], w[1::4], w[2::4], w[3::4]

@@ -40,6 +40,7 @@ class Parameters:
     ratio: str = "mean-of-ratios"
     skip: float = 1e-8
     gamma: float = 1.0
+    epsilon: float = 0.0
     n_hat: Callable[[int], int] = lambda n_b: math.ceil(min(Fraction(11, 10) * n_b, 5000))
 
 
@@ -119,18 +120,21 @@ def solve_subproblem(B, g, delta):
 
 
 class MBLSR1:
-    """Algorithm 1; `fun(w, batch)`, `grad(w, batch)`, a set of N samples, batches as index arrays."""
+    """Algorithm 1; `fun(w, batch)`, `grad(w, batch)`, a set of N samples, batches as index arrays.
 
-    def __init__(self, fun, grad, w0, N, parameters, rng, hvp=None):
-        self.fun, self.grad, self.hvp, self.N, self.rng = fun, grad, hvp, N, rng
+    `rounding` disturbs each step s; it serves to measure how much a run amplifies rounding errors.
+    """
+
+    def __init__(self, fun, grad, w0, N, parameters, rng, hvp=None, rounding=lambda s: s):
+        self.fun, self.grad, self.hvp, self.N, self.rng, self.rounding = fun, grad, hvp, N, rng, rounding
         self.par = parameters
         self.w = np.array(w0, dtype=float)
         self.d = self.w.size
         scale = max(1.0, np.linalg.norm(self.w))
         self.delta_min, self.delta_max = 1e-10 * scale, max(1e2 * scale, parameters.delta)  # reading 15
         self.delta = self.clamped(parameters.delta)
-        # line 3
-        self.T, self.rho_hat, self.zeta = 0.0, 0.0, parameters.zeta
+        # line 3 (rho_hat is reported as nan until there is a ratio)
+        self.T, self.rho_hat, self.zeta = 0.0, math.nan, parameters.zeta
         self.sum_R, self.sum_Q = 0.0, 0.0
         self.s, self.v = np.zeros(self.d), np.zeros(self.d)
         self.S, self.Y = [], []
@@ -140,12 +144,15 @@ class MBLSR1:
             self.zeta = 0.0  # Alg. 6, l. 9
         self.f_K, self.steps_R, self.since = None, 0.0, 0
         self.n_restarts = 0
+        self.until_exit_check = 0
         self.batch = self.draw(self.n)
 
     def run(self, steps):
         """Lines 4-11; the record of each step."""
         records = []
         for _ in range(steps):
+            if self.exit():  # line 7, before the step (reading 16)
+                break
             n_b = self.n
             self.get_step()
             self.w = self.w + self.s  # line 6
@@ -165,10 +172,28 @@ class MBLSR1:
                     "f": self.f,
                     "Q": self.Q,
                     "flipped": self.flipped,
+                    "restarted": self.restarted,
+                    "steepest": self.steepest,
                 }
             )
             self.get_batch()
         return records
+
+    def exit(self):
+        """Algorithm 2, the whole set at most once in K steps unless it is the batch (reading 16)."""
+        self.until_exit_check = max(self.until_exit_check - 1, 0)
+        if self.until_exit_check > 0 and self.n < self.N:
+            return False
+        asked = []
+
+        def full():
+            asked.append(True)
+            return np.linalg.norm(self.grad(self.w, np.arange(self.N)))
+
+        stop = exit_check(np.linalg.norm(self.grad(self.w, self.batch)), full, self.par.epsilon)
+        if asked and self.n < self.N:
+            self.until_exit_check = self.par.K
+        return stop
 
     def draw(self, size):
         if size >= self.N:
@@ -185,7 +210,7 @@ class MBLSR1:
         g = self.grad(w, I)  # line 2
         norm_g = np.linalg.norm(g)
         self.take_offered()
-        restarted = False
+        restarted = self.steepest = False
         while True:
             B = dense_sr1(self.S, self.Y, o.gamma, o.skip, self.d)
             p_star = solve_subproblem(B, g, self.delta)  # line 3
@@ -207,12 +232,13 @@ class MBLSR1:
             if restarted:  # reading 5: the gradient step, unconditionally
                 p = -min(1.0, self.delta / norm_g) * g
                 v = np.zeros(self.d)
+                self.steepest = True
                 break
             restarted = True  # lines 12-13, once
             self.n_restarts += 1
             self.S, self.Y = [], []
             self.v, self.s = np.zeros(self.d), np.zeros(self.d)
-        self.v = v
+        self.v, self.restarted = v, restarted
         self.Q = g @ p_star + 0.5 * p_star @ B @ p_star
         self.R = self.fun(w + p_star, I) - self.f  # line 17, reading 7
         self.rho = self.R / self.Q if abs(self.Q) > 10.0 * EPS * abs(self.f) else math.nan  # line 18, reading 7
@@ -224,7 +250,7 @@ class MBLSR1:
             self.rho = math.nan
             self.achieved = 0.0
             return
-        self.s = self.alpha * p  # line 16
+        self.s = self.rounding(self.alpha * p)  # line 16
         self.y = self.grad(w + self.s, I) - g  # line 19, reading 18
         self.achieved = self.fun(w + self.s, I) - self.f  # reading 8
 
@@ -243,7 +269,8 @@ class MBLSR1:
             return
         if self.par.ratio == "mean-of-ratios":
             rho = min(max(self.rho, -10.0), 10.0)  # reading 14
-            self.rho_hat = self.zeta * self.T * self.rho_hat + rho  # line 3
+            past = self.zeta * self.T * self.rho_hat if self.T > 0.0 else 0.0  # rho_hat = 0, T = 0 at first
+            self.rho_hat = past + rho  # line 3
             self.T = self.zeta * self.T + 1.0  # line 4
             self.rho_hat = self.rho_hat / self.T  # line 5
         else:  # Theorem 4.4

@@ -8,6 +8,7 @@ Elsewhere vectors meet only ``+ - *`` with Python floats and the functions below
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -71,6 +72,13 @@ def to_float(x: Array) -> float:
 def is_real_floating(x: Array) -> bool:
     """Whether the dtype is a real floating one."""
     return bool(namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def is_real_scalar(x: object) -> bool:
+    """Whether `x` is a real number or an array of shape () of real numbers."""
+    if isinstance(x, numbers.Real):
+        return True
+    return is_array(x) and getattr(x, "shape", None) == () and (is_real_floating(x) or is_integer(x))
 
 
 def is_integer(x: Array) -> bool:
@@ -146,7 +154,7 @@ def from_host(values: NDArray[Any], like: Array) -> Array:
 
 def adopt(x: Array, like: Array) -> Array:
     """Return a copy of `x`, maybe a host array, in the library, dtype and device of `like`."""
-    return copy(x) if same_kind(x, like) else from_host(host(x), like)
+    return copy(x) if same_kind(x, like) else copy(from_host(host(x), like))
 
 
 def normal(rng: np.random.Generator, like: Array) -> Array:
@@ -174,11 +182,11 @@ def concatenate(parts: Sequence[Array]) -> Array:
 
 def all_finite(x: Array) -> bool:
     """Whether every entry is finite. A finite sum proves it without a temporary."""
-    if isinstance(x, np.ndarray):
-        with np.errstate(over="ignore", invalid="ignore"):
+    with quiet():
+        if isinstance(x, np.ndarray):
             return math.isfinite(float(x.sum())) or bool(np.isfinite(x).all())
-    xp = namespace(x)
-    return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
+        xp = namespace(x)
+        return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
 def row_buffer(like: Array, rows: int) -> Array:
@@ -187,12 +195,32 @@ def row_buffer(like: Array, rows: int) -> Array:
     return xp.zeros((rows, like.shape[0]), dtype=like.dtype, device=device(like))
 
 
+def zero_row(rows: Array) -> Array:
+    """Return a vector of zeros as long as the rows, of which there may be none."""
+    return namespace(rows).zeros(rows.shape[1], dtype=rows.dtype, device=device(rows))
+
+
 def set_row(rows: Array, i: int, x: Array) -> Array:
     """Write one row, in place where the library allows; use the returned buffer."""
     if compat.is_jax_array(rows):
         return rows.at[i].set(x)
     rows[i, ...] = x
     return rows
+
+
+def quiet() -> np.errstate:
+    """Let overflow make inf or nan without a NumPy warning: what matters is tested for being finite."""
+    return np.errstate(all="ignore")
+
+
+def caller_settings() -> dict[str, Any]:
+    """Return NumPy's present treatment of floating-point errors, to give back with `np.errstate(**settings)`."""
+    return dict(np.geterr())
+
+
+def with_settings(settings: dict[str, Any]) -> np.errstate:
+    """Return the context in which NumPy treats floating-point errors as in `settings`."""
+    return np.errstate(**settings)
 
 
 def dot(a: Array, b: Array) -> float:
@@ -204,13 +232,15 @@ def dot(a: Array, b: Array) -> float:
 
 def norm(a: Array) -> float:
     """Return the Euclidean norm without overflow or underflow."""
-    square = dot(a, a)
-    if 1e-290 < square < math.inf:
+    with quiet():
+        square = dot(a, a)
+    if 1e-30 < square < math.inf or (1e-290 < square < math.inf and not is_single(a)):
         return math.sqrt(square)
     largest = float(namespace(a).max(namespace(a).abs(a)))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
-    scaled = a * (1.0 / largest) if largest > 1e-300 else (a * 1e300) * (1e-300 / largest)
+    up, small = (1e30, 1e-37) if is_single(a) else (1e300, 1e-300)
+    scaled = a * (1.0 / largest) if largest > small else (a * up) * (1.0 / up / largest)
     return largest * math.sqrt(dot(scaled, scaled))
 
 

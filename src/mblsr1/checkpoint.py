@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ class State:
     """
 
     tree: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"State(method={self.tree['method']!r}, step={self.step})"
 
     @property
     def x(self) -> Array:
@@ -87,13 +91,17 @@ def save_state(path: str | os.PathLike[str], state: State) -> None:
     arrays: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     _flatten("", state.tree, arrays, numbers)
-    text = json.dumps({"format": _FORMAT, "numbers": numbers})
+    text = json.dumps({"format": _FORMAT, "numbers": numbers, "arrays": list(arrays)})
     with Path(path).open("wb") as file:
         np.savez(file, **arrays, mblsr1=np.frombuffer(text.encode(), dtype=np.uint8))
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
     """Read a state that `save_state` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
 
     Raises
     ------
@@ -103,21 +111,33 @@ def load_state(path: str | os.PathLike[str]) -> State:
         Where there is none.
     """
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            header = json.loads(file["mblsr1"].tobytes().decode())
-            arrays = {key: file[key] for key in file.files if key != "mblsr1"}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        numbers, arrays, version = _read(Path(path))
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"path: {os.fspath(path)!r} is not a complete state of mblsr1 ({error})") from error
-    if header["format"] != _FORMAT:
-        raise ValueError(f"path: {os.fspath(path)!r} has format {header['format']}, this version reads {_FORMAT}")
+    if version != _FORMAT:
+        raise ValueError(f"path: {os.fspath(path)!r} has format {version}, this version reads {_FORMAT}")
     tree: dict[str, Any] = {}
-    for key, value in {**header["numbers"], **arrays}.items():
+    for key, value in {**numbers, **arrays}.items():
         *parents, name = key.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
         node[name] = value
     return State(tree)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Numbers, arrays and format of a file; an error where it is another file or only part of one."""
+    with path.open("rb") as stream:  # np.load leaves a file open that it cannot read
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        header = json.loads(file["mblsr1"].tobytes().decode())
+        arrays = {key: file[key] for key in file.files if key != "mblsr1"}
+    missing = sorted(set(header["arrays"]) - set(arrays))
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    return header["numbers"], arrays, header["format"]
 
 
 def _flatten(prefix: str, tree: dict[str, Any], arrays: dict[str, Any], numbers: dict[str, Any]) -> None:
@@ -128,4 +148,4 @@ def _flatten(prefix: str, tree: dict[str, Any], arrays: dict[str, Any], numbers:
         elif _array.is_array(value) and not np.isscalar(value):
             arrays[name] = _array.to_numpy(value)
         else:
-            numbers[name] = value
+            numbers[name] = value.item() if isinstance(value, np.generic) else value

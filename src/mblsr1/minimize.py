@@ -16,9 +16,9 @@ from mblsr1._array import Array
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
-from mblsr1.rules.batch import fixed, initial_check_state
+from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
-from mblsr1.sampling import checked_sampler
+from mblsr1.sampling import Sampler, checked_sampler
 from mblsr1.types import MESSAGES, NAN, Method, Outcome, Point, Status
 
 __all__ = ["Step", "iterate", "minimize"]
@@ -29,6 +29,7 @@ _DEFAULT_STEPS = {True: 15_000, False: 1_000}
 _CHUNK = 5_000
 _STREAM_CHECK = 10
 #: Columns that every history has, whatever the method.
+_FIRST, _LAST = ("step", "loss", "loss_after", "grad_norm"), ("batch_size", "n_samples", "nfev", "njev")
 _COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope")
 #: Options that a method other than MB-LSR1 obeys.
 _DRIVER_OPTIONS = {"batch_size", "gtol", "check_every", "steps_per_batch"}
@@ -93,7 +94,8 @@ def minimize(
     scipy.optimize.OptimizeResult
         ``x fun jac nit nfev njev success status message n_samples batch_size radius n_restarts n_skipped
         history state``. `fun` and `jac` are on the last batch (the whole set where the batch is); with a
-        first-order method whose sample budget is spent they are those one step before `x`. status: 0
+        first-order method, which has them made when it ends, they are those one step before `x` where the
+        budget does not allow that; nan and None where nothing was evaluated. status: 0
         converged, 1 step budget, 2 sample budget, 3 stopped by the callback, 4 non-finite loss or gradient
         at the iterate, 5 no further progress possible.
 
@@ -221,15 +223,17 @@ class _Run:
         _check_functions(fun, grad, hvp, callback)
         _check_budgets(max_steps, max_samples)
         self.sampler = checked_sampler(sampler)
-        self.n_samples = 1 if self.sampler is None else self.sampler.n_samples
+        self.n_samples = _size_of(self.sampler)
         if self.options.check_size == "all" and self.n_samples is None:
             raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
-        self.rng = np.random.default_rng(rng)
+        self.rng = _checked_rng(rng)
         self.callback = callback
         self.w: Array = _array.copy(_array.flatten(w0))
         self.inner: Any = self.method.init(self.w)
         size = self.options.batch_size if self.n_samples is None else min(self.options.batch_size, self.n_samples)
         self.check = initial_check_state(size)
+        if method is None and (self.n_samples is None or size < self.n_samples):
+            sample_size(self.options.check_size, size, self.n_samples)  # a rule of the user: tried once
         self.exit = ExitState()
         self.batch_rule = self.method.batch_rule or fixed()
         self.step = self.used = 0
@@ -244,36 +248,51 @@ class _Run:
         self.max_steps = _DEFAULT_STEPS[self.sampler is None] if max_steps is max_samples is None else max_steps
         self.counts.limit(max_samples)
         self.status: Status | None = None
-        self.good: Point | None = None  # the last iterate at which loss and gradient were finite
-        self.history: dict[str, list[float]] = {}
+        self.good: Point | None = self.known  # the last iterate at which loss and gradient were finite
+        self.unsound: Point | None = None  # where they were not
+        self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
 
     def steps(self) -> Iterator[Step]:
         """Algorithm 1, lines 4-11."""
         while self.status is None and not self._out_of_steps():
-            rng_before = self.rng.bit_generator.state
-            try:
-                oracle = self._draw()
-                point = self._point(oracle)
-                if not self._is_sound(point) or self._converged(oracle, point):
-                    break
-                self.inner, outcome = self.method.step(oracle, self.inner, point, self.rng)  # lines 5, 8, 9
-            except BudgetSpent:
-                self.rng.bit_generator.state = rng_before
-                self.status = Status.SAMPLE_BUDGET
-                break
-            if not _array.all_finite(outcome.w):
-                self.status = Status.NON_FINITE
-                break
-            self._commit(outcome)  # line 6
-            try:
-                self.check = self.batch_rule(self.check, outcome, self)  # line 10
-            except BudgetSpent:
-                self.status = Status.SAMPLE_BUDGET
-            if outcome.stuck:
-                self.status = Status.NO_PROGRESS
-            step = self._record(point, outcome)
+            with _array.quiet():
+                step = self._advance()
+            if step is None:
+                return
             yield step
             self._ask(step)
+
+    def _advance(self) -> Step | None:
+        """Lines 5-10; None where the run ends before the step. A step that the budget cuts short is not made."""
+        oracle = self._draw()
+        rng_before = self.rng.bit_generator.state
+        try:
+            point = self._point(oracle)
+            if not self._is_sound(point) or self._converged(oracle, point):
+                return None
+            inner, outcome = self.method.step(oracle, self.inner, point, self.rng)  # lines 5, 8, 9
+        except BudgetSpent:
+            self.rng.bit_generator.state = rng_before
+            self.status = Status.SAMPLE_BUDGET
+            return None
+        if not _array.all_finite(outcome.w):
+            self.status = Status.NON_FINITE
+            return None
+        self.inner = inner
+        self._commit(outcome)  # line 6
+        self._check_progress(outcome)  # line 10
+        if outcome.stuck:
+            self.status = Status.NO_PROGRESS
+        return self._record(point, outcome)
+
+    def _check_progress(self, outcome: Outcome) -> None:
+        rng_before = self.rng.bit_generator.state
+        try:
+            self.check = self.batch_rule(self.check, outcome, self)
+        except BudgetSpent:
+            self.rng.bit_generator.state = rng_before
+            self.check = counted(self.check, outcome)
+            self.status = Status.SAMPLE_BUDGET
 
     def _out_of_steps(self) -> bool:
         if self.max_steps is not None and self.step - self.first_step >= self.max_steps:
@@ -305,7 +324,7 @@ class _Run:
 
     def _bind(self, size: int) -> Oracle:
         is_full = self.n_samples is not None and size >= self.n_samples
-        batch = None if self.sampler is None else self.sampler.draw(size, self.rng)
+        batch = None if self.sampler is None else self.problem.call(self.sampler.draw, size, self.rng)
         return self.problem.bind(batch, size, is_full)
 
     def _point(self, oracle: Oracle) -> Point:
@@ -317,8 +336,9 @@ class _Run:
     def _is_sound(self, point: Point) -> bool:
         if point.g is None or math.isinf(point.f):
             self.status = Status.NON_FINITE
+            self.unsound = point
             return False
-        self.good = point
+        self.good = self.known = point
         return True
 
     def _converged(self, oracle: Oracle, point: Point) -> bool:
@@ -372,21 +392,25 @@ class _Run:
         return Step(self, scalars, _array.reshape(self.w, self.problem.shape))
 
     def _ask(self, step: Step) -> None:
-        if self.callback is None or self.status is not None:
+        if self.callback is None:
             return
         try:
             stop = self.callback(step)
         except StopIteration:
             stop = True
-        if stop is not None and bool(stop):
+        if stop is not None and bool(stop) and self.status is None:
             self.status = Status.STOPPED
 
     def result(self) -> OptimizeResult:
         """Collect what the run leaves."""
+        if self.status is Status.NON_FINITE and self.good is not None:
+            self.w = self.good.w
+        state = self.snapshot(copy=False)  # first: what the last point costs is no part of a continued run
+        with _array.quiet():
+            last = self._last_point()
+        state.tree["w"] = self.w
         status = Status.STOPPED if self.status is None else self.status
-        last = self._last_point()
-        status = self.status or status
-        scalar = {name: column[-1] for name, column in self.history.items()}
+        scalar = {name: column[-1] for name, column in self.history.items() if column}
         return OptimizeResult(
             x=_array.reshape(last.w, self.problem.shape), fun=last.f,
             jac=None if last.g is None else _array.reshape(last.g, self.problem.shape),
@@ -394,17 +418,15 @@ class _Run:
             success=status is Status.CONVERGED, status=int(status), message=MESSAGES[status],
             batch_size=self.check.size, radius=scalar.get("radius", NAN),
             n_restarts=int(scalar.get("n_restarts", 0)), n_skipped=int(scalar.get("n_skipped", 0)),
-            history=self.history, state=self.snapshot(copy=False),
+            history=self.history, state=state,
         )  # fmt: skip
 
     def _last_point(self) -> Point:
         """The newest iterate that can be vouched for, with its loss and gradient."""
         good = self.good
         if good is None:
-            return Point(self.w, math.inf, None)
-        if self.status is Status.NON_FINITE:
-            self.w = good.w
-        if good.w is self.w or self.oracle is None:
+            return self.unsound or Point(self.w, NAN, None)
+        if (good.w is self.w and not math.isnan(good.f)) or self.oracle is None:
             return good
         try:
             point = self.oracle.point(self.w)
@@ -449,6 +471,7 @@ class _Run:
         self.check = from_tree(self.check, tree["check"], self.w)
         self.exit = from_tree(self.exit, tree["exit"], self.w)
         self.counts.restore(tree["counts"])
+        self._take_generator(tree["rng"])
         if tree["before_draw"] is not None:
             self.rng.bit_generator.state = self.before_draw = tree["before_draw"]
             self.oracle = self._bind(self.check.size)
@@ -456,6 +479,14 @@ class _Run:
             if known is not None and known["g"] is not None:
                 self.known = Point(self.w, known["f"], _array.adopt(known["g"], self.w))
         self.rng.bit_generator.state = tree["rng"]
+
+    def _take_generator(self, saved: Mapping[str, Any]) -> None:
+        """Go on with the kind of generator that the state was made with."""
+        kind = getattr(np.random, str(saved["bit_generator"]), None)
+        if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
+            raise ValueError(f"state: needs a bit generator of NumPy, got {saved['bit_generator']!r}")
+        if type(self.rng.bit_generator) is not kind:
+            self.rng = np.random.Generator(kind())
 
 
 def _checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Options:
@@ -490,6 +521,23 @@ def _checked_start(w0: Any) -> Array:
     if not _array.all_finite(w):
         raise ValueError("w0: must be finite, got an entry that is nan or infinite")
     return w
+
+
+def _checked_rng(rng: Any) -> np.random.Generator:
+    if isinstance(rng, np.random.Generator) or rng is None:
+        return np.random.default_rng(rng)
+    if isinstance(rng, bool) or not isinstance(rng, numbers.Integral):
+        raise TypeError(f"rng: must be None, an int >= 0 or a numpy.random.Generator, got {rng!r:.60}")
+    if rng < 0:
+        raise ValueError(f"rng: must be None, an int >= 0 or a numpy.random.Generator, got {rng!r}")
+    return np.random.default_rng(int(rng))
+
+
+def _size_of(sampler: Sampler | None) -> int | None:
+    """The size N of the whole set: 1 without a sampler, None for a stream."""
+    if sampler is None:
+        return 1
+    return None if sampler.n_samples is None else int(sampler.n_samples)
 
 
 def _check_functions(fun: Any, grad: Any, hvp: Any, callback: Any) -> None:

@@ -92,6 +92,12 @@ class Problem:
         self.like = w0
         self.takes_batch = takes_batch
         self.counts = counts
+        self._settings = _array.caller_settings()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the user, with the user's treatment of floating-point errors."""
+        with _array.with_settings(self._settings):
+            return function(*arguments)
 
     def bind(self, batch: Any, size: int, is_full: bool) -> Oracle:
         """Return the oracle of one batch."""
@@ -112,10 +118,9 @@ class Problem:
         """Check a loss and return it as a float; nan and -inf become +inf, which no rule accepts."""
         if getattr(value, "shape", ()) != ():
             raise ValueError(f"fun: must return a scalar, the mean loss of the batch, got shape {tuple(value.shape)}")
-        try:
-            loss = _array.to_float(value)
-        except (TypeError, ValueError):
-            raise TypeError(f"fun: must return a real scalar loss, got {type(value).__name__}") from None
+        if not _array.is_real_scalar(value):
+            raise TypeError(f"fun: must return a real scalar, the mean loss of the batch, got {value!r:.60}")
+        loss = _array.to_float(value)
         return loss if math.isfinite(loss) else math.inf
 
     def vector_of(self, g: Any, name: str) -> Array:
@@ -138,6 +143,7 @@ class Oracle:
     def __init__(self, problem: Problem, args: tuple[Any, ...], size: int, is_full: bool) -> None:
         self.problem, self.size, self.is_full = problem, size, is_full
         self._args = args
+        self.noise = math.nan  # variance of the gradient over its square, where the batch has parts
         self._at: Array | None = None
         self._loss: float | None = None
         self._gradient: Array | None = None
@@ -155,7 +161,7 @@ class Oracle:
                 self._evaluate_fused(w)
             else:
                 self.problem.counts.spend(self.size, _LOSS)
-                self._loss = self.problem.loss_of(self.problem.fun(self._user(w), *self._args))
+                self._loss = self.problem.loss_of(self.problem.call(self.problem.fun, self._user(w), *self._args))
                 self.problem.counts.nfev += 1
         assert self._loss is not None
         return self._loss
@@ -169,7 +175,8 @@ class Oracle:
             else:
                 assert self.problem.grad is not None
                 self.problem.counts.spend(self.size, _GRADIENT)
-                self._gradient = self.problem.vector_of(self.problem.grad(self._user(w), *self._args), "grad")
+                g = self.problem.call(self.problem.grad, self._user(w), *self._args)
+                self._gradient = self.problem.vector_of(g, "grad")
                 self.problem.counts.njev += 1
         return self._gradient if _array.all_finite(self._gradient) else None
 
@@ -192,7 +199,7 @@ class Oracle:
 
         def product(w: Array, v: Array) -> Array:
             self.problem.counts.spend(self.size, _HVP)
-            return self.problem.vector_of(hvp(self._user(w), self._user(v), *self._args), "hvp")
+            return self.problem.vector_of(self.problem.call(hvp, self._user(w), self._user(v), *self._args), "hvp")
 
         return product
 
@@ -210,7 +217,7 @@ class Oracle:
     def _evaluate_fused(self, w: Array) -> None:
         counts = self.problem.counts
         counts.spend(self.size, _GRADIENT)
-        both = self.problem.fun(self._user(w), *self._args)
+        both = self.problem.call(self.problem.fun, self._user(w), *self._args)
         if not (isinstance(both, tuple) and len(both) == 2):
             raise TypeError(f"fun: with grad=True must return (loss, gradient), got {type(both).__name__}")
         self._loss = self.problem.loss_of(both[0])
@@ -236,7 +243,6 @@ class OverlapOracle(Oracle):
     def __init__(self, parts: list[Oracle], shared: Oracle) -> None:
         super().__init__(parts[0].problem, (), sum(part.size for part in parts), False)
         self._parts, self._shared = parts, shared
-        self.noise = math.nan
 
     @property
     def shared(self) -> Oracle:

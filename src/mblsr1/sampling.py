@@ -28,7 +28,7 @@ class Sampler(Protocol):
 
 
 class IndexSampler:
-    """Batches are sorted-free NumPy index arrays into a set of n samples, without repetition.
+    """Batches are NumPy index arrays into a set of n samples, without repetition, in no order.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ArraySampler:
     ----------
     *arrays : array (n, ...)
         Of any array library, or anything with a length that takes an index array (a SciPy
-        sparse matrix, a memory-mapped array).
+        sparse matrix, a memory-mapped array). Lists become NumPy arrays.
 
     Examples
     --------
@@ -76,7 +76,8 @@ class ArraySampler:
     def __init__(self, *arrays: Any) -> None:
         if not arrays:
             raise ValueError("sampler: ArraySampler needs at least one array, got none")
-        lengths = [a.shape[0] if hasattr(a, "shape") else len(a) for a in arrays]
+        arrays = tuple(_array.as_array(a) if isinstance(a, (list, tuple)) else a for a in arrays)
+        lengths = [_rows(a, "ArraySampler needs arrays") for a in arrays]
         if len(set(lengths)) > 1:
             raise ValueError(f"sampler: all arrays must have the same number of rows, got {lengths}")
         self.arrays = arrays
@@ -146,7 +147,7 @@ class LoaderSampler:
         parts, missing = [], size
         while missing > 0:
             rows = self._rest if self._rest is not None else self._next()
-            count = int(rows[0].shape[0])
+            count = _rows(rows[0], "a loader's batch must be an array, or a tuple or list of arrays")
             taken = min(count, missing)
             parts.append(tuple(r[:taken] for r in rows))
             self._rest = tuple(r[taken:] for r in rows) if taken < count else None
@@ -164,7 +165,21 @@ class LoaderSampler:
             if batch is None:
                 raise ValueError("sampler: make_loader() returned an empty loader; it must yield at least one batch")
         self._is_tuple = isinstance(batch, (tuple, list))
-        return tuple(batch) if self._is_tuple else (batch,)
+        rows = tuple(batch) if self._is_tuple else (batch,)
+        counts = [_rows(r, "a loader's batch must be an array, or a tuple or list of arrays") for r in rows]
+        if len(set(counts)) != 1 or counts[0] < 1:
+            raise ValueError(
+                f"sampler: the arrays of a loader's batch must have the same number of rows, >= 1, got {counts}"
+            )
+        return rows
+
+
+def _rows(a: Any, wanted: str) -> int:
+    """Number of rows of `a`; a TypeError says what is wanted where it has none."""
+    try:
+        return int(a.shape[0] if hasattr(a, "shape") else len(a))
+    except (IndexError, TypeError):
+        raise TypeError(f"sampler: {wanted} with rows, got {a!r:.60}") from None
 
 
 def checked_sampler(sampler: Any) -> Sampler | None:

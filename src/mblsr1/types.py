@@ -14,7 +14,21 @@ NAN = float("nan")
 
 
 class Status(IntEnum):
-    """Why a run ended; the numbers are part of the public interface."""
+    """Why a run ended; the numbers are part of the public interface.
+
+    Attributes
+    ----------
+    CONVERGED : 0
+        The gradient over the whole set is within gtol.
+    STEP_BUDGET, SAMPLE_BUDGET : 1, 2
+        max_steps or max_samples is used up.
+    STOPPED : 3
+        The callback asked for it.
+    NON_FINITE : 4
+        The loss or the gradient at the iterate is not finite.
+    NO_PROGRESS : 5
+        Nothing more is possible at this precision.
+    """
 
     CONVERGED = 0
     STEP_BUDGET = 1
@@ -35,11 +49,20 @@ MESSAGES = {
 
 
 class Point(NamedTuple):
-    """An iterate and what the current batch says of it."""
+    """An iterate and what the current batch says of it.
+
+    Attributes
+    ----------
+    w : array (d,)
+    f : float
+        Loss.
+    g : array (d,) or None
+        Gradient; None where it is not known or not finite.
+    """
 
     w: Array
     f: float
-    g: Array  # None where not known or not finite
+    g: Array
 
 
 class Trial(NamedTuple):
@@ -65,6 +88,7 @@ class Trial(NamedTuple):
     restarted: bool = False
     flipped: bool = False
     rejections: int = 0
+    stationary: bool = False  # the batch gradient is zero: no step, and nothing learnt
 
 
 class Carried(NamedTuple):
@@ -75,7 +99,23 @@ class Carried(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a method's step hands to the driver; `scalars` go into the history."""
+    """What a method's step hands to the driver.
+
+    Attributes
+    ----------
+    w : array (d,)
+        The next iterate.
+    f : float
+        Loss there on the batch of the step, nan where it is not known.
+    g : array (d,) or None
+        Gradient there on the same batch, where it is known.
+    achieved : float
+        Change of the loss on that batch, summed by Algorithm 6.
+    scalars : dict of str to float
+        Go into the history.
+    stuck : bool
+        Whether no further step can help; the run ends.
+    """
 
     w: Array
     f: float
@@ -105,10 +145,19 @@ class BatchRule(Protocol):
 class Method(NamedTuple):
     """An optimizer as two functions: any object of this shape runs in the driver.
 
-    `init(w) -> inner` makes the method's own state, a tree of NamedTuples, arrays
-    and numbers; `step(oracle, inner, point, rng) -> (inner, Outcome)` makes one
-    step. `needs_loss` says whether the method uses the loss at the iterate; `overlap` is
-    the share of a batch that the next one evaluates again.
+    Attributes
+    ----------
+    name : str
+    init : callable
+        ``init(w) -> inner`` makes the method's own state, a tree of NamedTuples, arrays and numbers.
+    step : callable
+        ``step(oracle, inner, point, rng) -> (inner, Outcome)`` makes one step.
+    needs_loss : bool
+        Whether the method uses the loss at the iterate.
+    batch_rule : BatchRule or None
+        Algorithm 6; None keeps the batch size.
+    overlap : float
+        Share of a batch that the next one evaluates again, in [0, 0.5].
     """
 
     name: str

@@ -40,7 +40,7 @@ class LSR1:
     memory : int, optional
         Pairs that `update` may keep; the default is the larger of k and 10.
     skip_tolerance : float
-        A pair is skipped where |s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||.
+        A pair is skipped where ``|s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||``.
 
     Raises
     ------
@@ -75,12 +75,11 @@ class LSR1:
             raise ValueError(f"gamma: must be a finite number, got {gamma!r}")
         if not 0.0 <= skip_tolerance < 1.0:
             raise ValueError(f"skip_tolerance: must be in [0, 1), got {skip_tolerance!r}")
-        like = _array.namespace(S).zeros(S.shape[1], dtype=S.dtype, device=_array.device(S))
-        pairs = PairMemory(like, capacity)
+        pairs = PairMemory(_array.zero_row(S), capacity)
         for i in range(S.shape[0]):
             pairs.push(S[i, ...], Y[i, ...])
         pairs.project([])
-        self._setup(pairs, float(gamma), skip_tolerance)
+        self._setup(pairs, gamma, skip_tolerance)
 
     @classmethod
     def from_memory(cls, pairs: PairMemory, gamma: float, skip_tolerance: float = 1e-8) -> LSR1:
@@ -90,13 +89,13 @@ class LSR1:
         return matrix
 
     def _setup(self, pairs: PairMemory, gamma: float, skip_tolerance: float) -> None:
-        self.pairs, self.gamma, self.skip_tolerance = pairs, gamma, skip_tolerance
-        self._unit = _Compact(pairs.blocks(), gamma, skip_tolerance, pairs.length)
+        self.pairs, self.gamma, self.skip_tolerance = pairs, float(gamma), skip_tolerance
+        self._unit = _Compact(pairs.blocks(), self.gamma, skip_tolerance, pairs.length)
         self.kept = self._unit.kept
         slots = np.asarray([pairs.order[i] for i in self.kept], dtype=np.intp)
         self._rows_s, self._rows_y = 2 * slots, 2 * slots + 1
         self._scale = 1.0 / np.sqrt(pairs.gram[self._rows_s, self._rows_s])
-        self.spectrum = Spectrum(gamma, self._unit.lam, self._over_buffer(self._unit.T))
+        self.spectrum = Spectrum(self.gamma, self._unit.lam, self._over_buffer(self._unit.T))
 
     def _over_buffer(self, coefficients: HostArray) -> HostArray:
         """Turn coefficients over the kept psi (unit s) into coefficients over the buffer's rows."""
@@ -132,7 +131,7 @@ class LSR1:
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
         """Return ``coefficients @ rows + scale * base``, one pass over the used rows."""
-        rows = self.pairs.active
+        rows, scale = self.pairs.active, float(scale)  # a NumPy scalar would widen float32
         if rows.shape[0] == 0:
             return base * scale
         return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)
@@ -153,7 +152,7 @@ class LSR1:
         return np.sort(np.concatenate([self.spectrum.lam, rest]))
 
     def accepts(self, pair: NewPair) -> bool:
-        """Whether |s'(y - Bs)| >= skip_tolerance ||s|| ||y - Bs||, from inner products alone."""
+        """Whether ``|s'(y - Bs)| >= skip_tolerance ||s|| ||y - Bs||``, from inner products alone."""
         psi_s = self._psi(pair.rows_s)
         c = self._unit.solve(psi_s)
         Gc = self._unit.G @ c
@@ -249,7 +248,7 @@ class _Compact:
 
 
 def _exact_residual(N: HostArray, x: HostArray, rhs: HostArray) -> HostArray:
-    """rhs - N x, rounded once: products split without error (Dekker 1971), sums by fsum."""
+    """Return rhs - N x, rounded once: products split without error (Dekker 1971), sums by fsum."""
     wide = x[:, None] if x.ndim == 1 else x
     out = np.empty((N.shape[0], wide.shape[1]))
     for j in range(wide.shape[1]):
@@ -259,7 +258,7 @@ def _exact_residual(N: HostArray, x: HostArray, rhs: HostArray) -> HostArray:
 
 
 def _two_products(a: HostArray, b: HostArray) -> tuple[HostArray, HostArray]:
-    """a b as a sum of two float64 numbers, exactly."""
+    """Product a b as a sum of two float64 numbers, exactly."""
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
     product = a * b
     return product, a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)

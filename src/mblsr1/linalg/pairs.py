@@ -13,6 +13,10 @@ from mblsr1._array import Array, HostArray
 __all__ = ["GramBlocks", "NewPair", "PairMemory"]
 
 
+#: Above this (||y||/||s||)^2 a pair is refused: gamma^2, and sums of k such terms, must not overflow.
+_LARGEST_CURVATURE_SQUARE = 1e300
+
+
 class GramBlocks(NamedTuple):
     """Inner products of the stored pairs, oldest first, each pair divided by its ||s||.
 
@@ -199,6 +203,8 @@ class PairMemory:
 
 
 def _sound(pair: NewPair) -> bool:
-    """Whether a pair is finite and its s is not zero (nor lost to underflow)."""
+    """Whether a pair is finite, its s is not zero (nor lost to underflow) and its curvature has a square."""
     finite = np.isfinite(pair.rows_s).all() and np.isfinite(pair.rows_y).all()
-    return bool(finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > np.finfo(float).tiny)
+    if not (finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > np.finfo(float).tiny):
+        return False
+    return float(pair.yy) / float(pair.ss) < _LARGEST_CURVATURE_SQUARE

@@ -184,19 +184,26 @@ class Subproblem:
         eps cond(psi)^2; a correction of p itself brings that back to eps cond(psi). Four passes over
         the pairs each, not made inside a run.
         """
-        best = self._residual(sol)
+        state, first, best = self._residual(sol), sol, sol
         scale = float(np.abs(self.lam).max()) + sol.sigma
         for _ in range(_MAX_CORRECTIONS):
-            size = _array.norm(best[0])
+            size = _array.norm(state[0])
             if size <= 1e-13 * self.g_norm + 4.0 * _EPS * scale * sol.norm or not self.B.spectrum.rank:
                 break
-            trial = self._corrected(sol, *best, radius)
-            improved = self._residual(trial)
-            off = abs(trial.norm - radius) if sol.on_boundary else max(trial.norm - radius, 0.0)
-            if not _array.norm(improved[0]) < 0.9 * size or off > 1e-9 * radius:
+            trial = self._corrected(sol, *state, radius)
+            state = self._residual(trial)
+            if not _array.norm(state[0]) < 0.9 * size:
                 break
-            sol, best = trial, improved
-        return sol
+            sol = trial
+            off = abs(sol.norm - radius) if sol.on_boundary else max(sol.norm - radius, 0.0)
+            if off <= 1e-9 * radius:
+                best = sol
+        return first if best is first else self._measured(best)
+
+    def _measured(self, sol: TrustRegionSolution) -> TrustRegionSolution:
+        """Make slope and model change anew, from p itself."""
+        slope = min(_array.dot(self.g, sol.p), 0.0)
+        return sol._replace(slope=slope, model_change=0.5 * slope - 0.5 * sol.sigma * sol.norm**2)
 
     def _residual(self, sol: TrustRegionSolution) -> tuple[Array, HostArray]:
         """(B + sigma I)p + g, and the products of the rows with it and with p."""
@@ -209,21 +216,25 @@ class Subproblem:
         In the coordinates of P, p_perp and r_perp the system is bordered: on the boundary sigma moves
         by nu so that ||p|| stays the radius. It is regular also where B + sigma I is singular.
         """
-        lam, T, gamma = self.B.spectrum.lam, self.B.spectrum.T, self.B.spectrum.gamma
-        (r_par, p_par), k, outer = (T.T @ z).T, self.B.spectrum.rank, gamma + sol.sigma
-        along_r = -1.0 / outer if abs(outer) > _NOISE * np.abs(lam).max() else 0.0
-        p_perp = max(sol.norm**2 - float(p_par @ p_par), 0.0)
-        cross = _array.dot(sol.p, r) - float(p_par @ r_par)
-        jacobian = np.diag([*(lam + sol.sigma), outer or 1.0, 0.0 if sol.on_boundary else 1.0])
-        rhs = np.array([*-r_par, 0.0, 0.0])
+        T, k, norm = self.B.spectrum.T, self.B.spectrum.rank, sol.norm or 1.0
+        curvature = np.append(self.B.spectrum.lam, self.B.spectrum.gamma) + sol.sigma
+        size = float(np.abs(curvature).max()) or 1.0
+        curvature /= size  # the system is solved in units of `size` and of ||p||, so that its entries are alike
+        r_par, p_par = (T.T @ z).T / norm
+        along_r = -1.0 / float(size * curvature[k]) if abs(curvature[k]) > _NOISE else 0.0
+        p_perp = max(1.0 - float(p_par @ p_par), 0.0)
+        cross = _array.dot(sol.p, r) / norm**2 - float(p_par @ r_par)
+        jacobian = np.diag([*curvature, 0.0 if sol.on_boundary else 1.0])
+        rhs = np.array([*(-r_par / size), 0.0, 0.0])
         if sol.on_boundary:
             jacobian[:k, -1] = jacobian[-1, :k] = p_par
             jacobian[k, -1], jacobian[-1, k] = 1.0, p_perp
-            rhs[-1] = 0.5 * (radius - sol.norm) * (radius + sol.norm) - along_r * cross
+            rhs[-1] = 0.5 * (radius / norm - 1.0) * (radius / norm + 1.0) - along_r * cross
         x, *_ = np.linalg.lstsq(jacobian, rhs, rcond=None)
-        coefficients = T @ (x[:k] - x[k] * p_par - along_r * r_par)
+        coefficients = T @ (norm * (x[:k] - x[k] * p_par - along_r * r_par))
         p = sol.p + self.B.combine(coefficients, x[k], sol.p) + along_r * r
-        return sol._replace(p=p, norm=_array.norm(p), sigma=max(sol.sigma + (x[-1] if sol.on_boundary else 0.0), 0.0))
+        moved = size * float(x[-1]) if sol.on_boundary else 0.0
+        return sol._replace(p=p, norm=_array.norm(p), sigma=max(sol.sigma + moved, 0.0))
 
     def _assemble(self, root: _Root) -> Array:
         scale = self.g_norm if self.g_norm > 0.0 else 1.0
@@ -234,7 +245,7 @@ class Subproblem:
             coefficients = coefficients - along_base * self.base_par * scale
         p = self.B.combine(self.B.spectrum.T @ coefficients, along_base, self.base)
         if self.has_perp and self.a[-1] == 0.0 and root.x[-1] != 0.0:
-            p = p + (root.x[-1] * scale) * self._perpendicular_direction()
+            p = p + float(root.x[-1] * scale) * self._perpendicular_direction()
         return p
 
     def _perpendicular_direction(self) -> Array:
@@ -248,7 +259,7 @@ class Subproblem:
 
     def _solution(self, root: _Root, p: Array, norm: float) -> TrustRegionSolution:
         sigma = root.sigma
-        slope = float(self.a @ root.x) * self.g_norm**2 if self.g_norm > 0.0 else 0.0
+        slope = float(self.a @ root.x) * self.g_norm * self.g_norm
         change = 0.5 * slope - 0.5 * sigma * norm * norm
         return TrustRegionSolution(p, sigma, min(change, 0.0), root.on_boundary, root.hard_case, norm, min(slope, 0.0))
 
@@ -269,7 +280,7 @@ def _secular(lam: HostArray, a: HostArray, lam_min: float, radius: float) -> _Ro
     lead = gap <= _NOISE * size
     if lam_min > 0.0:
         x = -a / lam
-        if float(x @ x) <= radius * radius:
+        if _square(x, radius) <= 1.0:
             return _Root(x, 0.0, False, False)
         floor = lam_min
     else:
@@ -289,13 +300,20 @@ def _hard_case(lam_min: float, a: HostArray, gap: HostArray, lead: NDArray[np.bo
     """Solution where g has no part in the leftmost eigenspace and the rest does not reach the boundary."""
     x = np.zeros_like(a)
     np.divide(-a, gap, out=x, where=~lead)
-    square = float(x @ x)
-    if square >= radius * radius:
+    square = _square(x, radius)
+    if square >= 1.0:
         return None
     if lam_min == 0.0:
         return _Root(x, 0.0, False, False)
-    x[int(np.flatnonzero(lead)[0])] = math.sqrt(radius - math.sqrt(square)) * math.sqrt(radius + math.sqrt(square))
+    share = math.sqrt(square)
+    x[int(np.flatnonzero(lead)[0])] = radius * math.sqrt(1.0 - share) * math.sqrt(1.0 + share)
     return _Root(x, -lam_min, True, True)
+
+
+def _square(x: HostArray, radius: float) -> float:
+    """||x / radius||^2: in units of the radius, so that no square underflows."""
+    x = x / radius
+    return float(x @ x)
 
 
 def _newton(a: HostArray, gap: HostArray, floor: float, radius: float) -> float:
@@ -309,11 +327,11 @@ def _newton(a: HostArray, gap: HostArray, floor: float, radius: float) -> float:
     mu = max(floor, float((a / radius - gap).max()))
     for _ in range(_MAX_NEWTON):
         shifted = gap + mu
-        x = a / shifted
+        x = a / radius / shifted
         square = float(x @ x)
-        excess = math.sqrt(square) / radius - 1.0
+        excess = math.sqrt(square) - 1.0
         step = excess * square / float((x / shifted) @ x)
         if not step > _EPS * mu:
             break
         mu += step
-    return mu
+    return float(mu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,11 +40,11 @@ def sgd(learning_rate: float = 0.01, momentum: float = 0.0) -> Method:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         Where a value is outside its range.
     """
-    _check("learning_rate", learning_rate, learning_rate > 0.0, "> 0")
-    _check("momentum", momentum, 0.0 <= momentum < 1.0, "in [0, 1)")
+    learning_rate = _positive("learning_rate", learning_rate)
+    momentum = _share("momentum", momentum)
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         v = g if m.first is None else momentum * m.first + g
@@ -66,13 +67,13 @@ def adam(learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         Where a value is outside its range.
     """
-    _check("learning_rate", learning_rate, learning_rate > 0.0, "> 0")
-    _check("beta_1", beta_1, 0.0 <= beta_1 < 1.0, "in [0, 1)")
-    _check("beta_2", beta_2, 0.0 <= beta_2 < 1.0, "in [0, 1)")
-    _check("epsilon", epsilon, epsilon > 0.0, "> 0")
+    learning_rate = _positive("learning_rate", learning_rate)
+    beta_1 = _share("beta_1", beta_1)
+    beta_2 = _share("beta_2", beta_2)
+    epsilon = _positive("epsilon", epsilon)
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         count = m.steps + 1
@@ -98,12 +99,12 @@ def rmsprop(learning_rate: float = 0.01, alpha: float = 0.99, epsilon: float = 1
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         Where a value is outside its range.
     """
-    _check("learning_rate", learning_rate, learning_rate > 0.0, "> 0")
-    _check("alpha", alpha, 0.0 <= alpha < 1.0, "in [0, 1)")
-    _check("epsilon", epsilon, epsilon > 0.0, "> 0")
+    learning_rate = _positive("learning_rate", learning_rate)
+    alpha = _share("alpha", alpha)
+    epsilon = _positive("epsilon", epsilon)
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         second = _average(m.second, g * g, alpha)
@@ -128,6 +129,22 @@ def _method(name: str, direction: Direction) -> Method:
     return Method(name, init, step, needs_loss=False)
 
 
-def _check(name: str, value: float, good: bool, allowed: str) -> None:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and good):
+def _positive(name: str, value: float) -> float:
+    if not _finite(name, value, "> 0") > 0.0:
+        raise ValueError(f"{name}: must be a finite number > 0, got {value!r}")
+    return float(value)
+
+
+def _share(name: str, value: float) -> float:
+    if not 0.0 <= _finite(name, value, "in [0, 1)") < 1.0:
+        raise ValueError(f"{name}: must be a finite number in [0, 1), got {value!r}")
+    return float(value)
+
+
+def _finite(name: str, value: Any, allowed: str) -> float:
+    """`value` as a Python float: a NumPy scalar would change the dtype of float32 vectors."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: must be a finite number {allowed}, got {value!r}")
+    if not math.isfinite(value):
         raise ValueError(f"{name}: must be a finite number {allowed}, got {value!r}")
+    return float(value)

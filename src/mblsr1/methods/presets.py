@@ -76,7 +76,7 @@ class Options:
         Re-solve in a smaller radius, or Armijo along p (Alg. 4, line 15). `sgd_weight` and `momentum`
         belong to the line search.
     skip_tolerance : float in [0, 1)
-        A pair is skipped where |s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||.
+        A pair is skipped where ``|s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||``.
     steps_per_batch : int >= 1
         Steps made on one batch before the next is drawn.
     radius_shrink : float in (0, 1]
@@ -146,6 +146,15 @@ class Options:
             raise TypeError(f"scaling: must be a gamma rule such as mblsr1.scaling.ceiling(), got {self.scaling!r}")
         self._check_sizes()
         self._check_combinations()
+        self._use_python_numbers()
+
+    def _use_python_numbers(self) -> None:
+        """Turn NumPy scalars into Python's: they enter the state, which is saved as JSON, and the history."""
+        for name in _RANGES:
+            object.__setattr__(self, name, float(getattr(self, name)))
+        for name in ("memory", "restart_memory", "batch_size", "check_every", "check_size", "steps_per_batch"):
+            if isinstance(getattr(self, name), numbers.Integral):
+                object.__setattr__(self, name, int(getattr(self, name)))
 
     def _check_sizes(self) -> None:
         if self.restart_memory is not None:

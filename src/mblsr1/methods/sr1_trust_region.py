@@ -18,8 +18,11 @@ from mblsr1.types import BatchRule, Carried, Method, Outcome, Point, Trial
 
 __all__ = ["Regime", "Rules", "SR1State", "sr1_trust_region"]
 
-#: Steps in a row without a move after which the run ends.
+#: Steps in a row without a move, or without a gain at the smallest radius, after which the run ends.
 _MAX_FAILURES = 60
+#: A change of the loss by this many eps of |f| is rounding.
+_ROUNDING = 10.0
+_DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class SR1State(NamedTuple):
@@ -58,18 +61,27 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
     def step(oracle: Oracle, state: SR1State, point: Point, rng: np.random.Generator) -> tuple[SR1State, Outcome]:
         regime = rules.whole if oracle.is_full else rules.noisy
         trial, carried = regime.step(oracle, point, state)
+        if trial.stationary:
+            return state, _outcome(state, point, trial)
         state = state._replace(carried=carried, n_restarts=state.n_restarts + trial.restarted)
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)
         radius = regime.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
         fill = _filler(oracle, trial.point, rng)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
-        state = state._replace(radius=radius, failures=0, n_restarts=state.n_restarts + restarted)
-        out = _outcome(state, trial.point, trial)
-        out.scalars["noise"] = getattr(oracle, "noise", float("nan"))
-        return state, out
+        failures = state.failures + 1 if _is_idle(radius, trial, point) else 0
+        state = state._replace(radius=radius, failures=failures, n_restarts=state.n_restarts + restarted)
+        outcome = _outcome(state, trial.point, trial, failures >= _MAX_FAILURES)
+        outcome.scalars["noise"] = oracle.noise
+        return state, outcome
 
     return Method(name, init, step, True, rules.batch, overlap)
+
+
+def _is_idle(radius: RadiusState, trial: Trial, point: Point) -> bool:
+    """Whether even the smallest radius gained no more than rounding: many such steps are a silent stall."""
+    rounding = _ROUNDING * max(_DOUBLE, _array.eps(point.w)) * abs(point.f)
+    return radius.delta <= radius.smallest and trial.achieved >= -rounding
 
 
 def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:
@@ -77,11 +89,14 @@ def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[
 
 
 def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tuple[SR1State, Outcome]:
-    """No step was found: s = v = 0, no pair, and the radius halves (reading 6)."""
-    tried = trial.radius if full_batch else state.radius.delta
+    """No step was found: s = v = 0, no pair, and the radius halves (reading 6).
+
+    From the radius last tried where the batch is the whole set; a sample says nothing of the next one.
+    """
+    tried = min(trial.radius, state.radius.delta) if full_batch else state.radius.delta
     at_floor = tried <= state.radius.smallest
     state = state._replace(
-        radius=state.radius.with_delta(0.5 * min(trial.radius, state.radius.delta)),
+        radius=state.radius.with_delta(0.5 * tried),
         carried=Carried(), failures=state.failures + 1,
     )  # fmt: skip
     stuck = at_floor or state.failures >= _MAX_FAILURES
@@ -103,7 +118,7 @@ def _outcome(state: SR1State, new: Point, trial: Trial, stuck: bool = False) -> 
         "on_boundary": float(trial.on_boundary),
         "rejections": trial.rejections,
         "flipped": float(trial.flipped),
-        "n_pairs": len(state.memory) + (state.memory.pending is not None),
+        "n_pairs": min(len(state.memory) + (state.memory.pending is not None), state.memory.capacity),
         "n_restarts": state.n_restarts,
         "n_skipped": state.memory.n_refused,
     }

@@ -7,11 +7,21 @@ and `fresh_loss(size, *iterates)`, which draws an independent check sample.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
+from typing import Any
 
 from mblsr1.types import BatchRule, CheckState, Outcome
 
-__all__ = ["noise_growth", "default_check_size", "fixed", "initial_check_state", "progress_check"]
+__all__ = [
+    "counted",
+    "default_check_size",
+    "fixed",
+    "initial_check_state",
+    "noise_growth",
+    "progress_check",
+    "sample_size",
+]
 
 #: Cap of the printed check sample, min(1.1 n_b, 5000).
 _LARGEST_CHECK = 5000
@@ -25,6 +35,11 @@ def default_check_size(batch_size: int) -> int:
 def initial_check_state(batch_size: int) -> CheckState:
     """State before the first step: no reference f_K yet (reading 10)."""
     return CheckState(batch_size, math.nan, 0.0, 0, None)
+
+
+def counted(state: CheckState, outcome: Outcome) -> CheckState:
+    """Return the state with one more step, before any check; a check that the budget forbids is due again."""
+    return state._replace(sum_decrease=state.sum_decrease + outcome.achieved, since=state.since + 1)
 
 
 def fixed() -> BatchRule:
@@ -59,12 +74,12 @@ def progress_check(
         total = problem.n_samples  # type: ignore[attr-defined]
         if total is not None and state.size >= total:
             return state
-        state = state._replace(sum_decrease=state.sum_decrease + outcome.achieved, since=state.since + 1)
+        state = counted(state, outcome)
         first = math.isnan(state.reference)
         if not first and state.since < every:
             return state
         iterates = [outcome.w] if first or not both else [outcome.w, state.w]
-        losses = problem.fresh_loss(_check_size(size, state.size, total), *iterates)  # type: ignore[attr-defined]
+        losses = problem.fresh_loss(sample_size(size, state.size, total), *iterates)  # type: ignore[attr-defined]
         reference = losses[1] if len(losses) > 1 else state.reference
         stalled = not first and not losses[0] - reference < -gamma_1 + gamma_2 * state.sum_decrease
         grown = state.size if not stalled else 2 * state.size if total is None else min(2 * state.size, total)
@@ -93,8 +108,11 @@ def noise_growth(theta: float, limit: float = 1.0, window: float = 0.9) -> Batch
     return update
 
 
-def _check_size(size: int | str | Callable[[int], int], batch_size: int, total: int | None) -> int:
-    wanted = total if size == "all" else size(batch_size) if callable(size) else int(size)
+def sample_size(size: int | str | Callable[[int], int], batch_size: int, total: int | None) -> int:
+    """Return n_hat for a batch of n_b; `total` is the size of the whole set, or None."""
+    wanted: Any = total if size == "all" else size(batch_size) if callable(size) else int(size)
     if wanted is None:
         raise ValueError('check_size: "all" needs a sampler with a known n_samples; this one is a stream')
-    return wanted if total is None else min(wanted, total)
+    if not isinstance(wanted, numbers.Integral) or wanted < 1:
+        raise ValueError(f"check_size: must return an int >= 1 for a batch of {batch_size}, got {wanted!r}")
+    return int(wanted) if total is None else min(int(wanted), total)

@@ -1,8 +1,8 @@
 """Algorithm 5, getRadius: the radius follows a running average of model quality.
 
 A radius rule is a :class:`RadiusRule` of two functions; `progressive` makes the paper's and
-the recommended one. To use another, write the two functions and pass them as
-``Options(radius_rule=...)``.
+the recommended one. To use another, write the two functions and put them into the `Rules` of
+:mod:`mblsr1.methods.sr1_trust_region`.
 """
 
 from __future__ import annotations
@@ -146,17 +146,20 @@ def interpolated(noisy: RadiusRule) -> RadiusRule:
 
 def _cubic_minimiser(trial: Trial) -> float:
     """Minimiser, in shares of the step, of the cubic through both losses and slopes (Nocedal, Wright, 3.59)."""
-    d1 = trial.slope + trial.slope_new - 3.0 * trial.achieved
-    square = d1 * d1 - trial.slope * trial.slope_new
+    if not trial.slope < 0.0:
+        return 0.5
+    slope, achieved = trial.slope_new / -trial.slope, trial.achieved / -trial.slope  # the slope at 0 is -1
+    d1 = slope - 1.0 - 3.0 * achieved
+    square = d1 * d1 + slope
     if not square >= 0.0:
         return 0.5
     d2 = math.sqrt(square)
-    below = trial.slope_new - trial.slope + 2.0 * d2
-    return 1.0 - (trial.slope_new + d2 - d1) / below if below > 0.0 else 0.5
+    below = slope + 1.0 + 2.0 * d2
+    return 1.0 - (slope + d2 - d1) / below if below > 0.0 else 0.5
 
 
 def _clip(x: float, low: float, high: float) -> float:
-    return min(max(x, low), high)
+    return min(max(low, x), high)  # nan gives `low`
 
 
 def _ratio_of_means(state: RadiusState, trial: Trial, zeta: float) -> RadiusState:

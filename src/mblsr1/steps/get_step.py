@@ -10,7 +10,7 @@ import numpy as np
 from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.linalg.pairs import PairMemory
-from mblsr1.linalg.subproblem import TrustRegionSolution
+from mblsr1.linalg.subproblem import Subproblem, TrustRegionSolution
 from mblsr1.problem import Oracle
 from mblsr1.rules import hybrid
 from mblsr1.rules.hybrid import Direction
@@ -57,11 +57,14 @@ def get_step(
     carried : array (d,) or None
         What line 4 of the next step needs: mu v + (1 - eta) s, with the clipped v.
     """
-    sol, direction, restarted = _direction(point, memory, delta, carried, build, settings)
+    problem = build(memory, point.g)
+    if problem.g_norm == 0.0:
+        return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), carried
+    sol, direction, restarted = _direction(problem, point, memory, delta, carried, build, settings)
     eps = max(_DOUBLE, _array.eps(point.w))
-    w_new, found = _search(oracle, point, direction, settings.c1, eps)
+    w_new, found, whole = _search(oracle, point, direction, settings.c1, eps)
     free = oracle.gradient(w_new) if found.alpha and oracle.fused else None
-    known = found.f if direction.is_model_step and found.alpha == 1.0 else None
+    known = whole if direction.is_model_step else None
     decrease = _model_decrease(oracle, point, sol, known, eps) if found.alpha else NAN
     trial = Trial(
         None, None, None, 0.0, decrease, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
@@ -81,16 +84,17 @@ def get_step(
 
 def _search(
     oracle: Oracle, point: Point, direction: Direction, c1: float, eps: float
-) -> tuple[Array, LineSearchResult]:
-    """Line 15: the accepted iterate with its loss and alpha."""
-    latest = [point.w]
+) -> tuple[Array, LineSearchResult, float]:
+    """Line 15: the accepted iterate with its loss and alpha, and the loss of the whole step."""
+    latest, losses = [point.w], []
 
     def phi(alpha: float) -> float:
         latest[0] = point.w + (direction.p if alpha == 1.0 else alpha * direction.p)
-        return oracle.loss(latest[0])
+        losses.append(oracle.loss(latest[0]))
+        return losses[-1]
 
     found = halving(phi, point.f, direction.slope, c1, eps)
-    return latest[0], found
+    return latest[0], found, losses[0]
 
 
 def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, known: float | None, eps: float) -> float:
@@ -105,6 +109,7 @@ def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, know
 
 
 def _direction(
+    problem: Subproblem,
     point: Point,
     memory: PairMemory,
     delta: float,
@@ -117,7 +122,7 @@ def _direction(
         if restarted:
             memory.clear()
             carried = None
-        problem = build(memory, point.g)
+            problem = build(memory, point.g)
         sol = problem.solve(delta)
         found = hybrid.mix(
             sol.p, point.g, carried, delta,
@@ -126,7 +131,7 @@ def _direction(
         if _descends(found, problem.g_norm, settings.xi):
             return sol, found, restarted
     length = min(1.0, delta / problem.g_norm)
-    slope = -length * problem.g_norm**2
+    slope = -length * problem.g_norm * problem.g_norm
     steepest = Direction(-length * point.g, None, slope, length * problem.g_norm, False, False)
     return sol, steepest, True
 

@@ -46,6 +46,8 @@ def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floo
     eps = max(_DOUBLE, _array.eps(point.w))
     slack = _SLACK * eps * max(1.0, abs(point.f))
     problem = build(memory, point.g)
+    if problem.g_norm == 0.0:
+        return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True)
     rejections = 0
     while rejections < _MAX_REJECTIONS and (delta > floor or rejections == 0):
         sol = problem.solve(delta)
@@ -54,7 +56,7 @@ def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floo
         if tried.accepted and tried.g is not None:
             return _accepted(point, sol, w, tried, delta, slack, rejections)
         rejections += 1
-        delta = _smaller(point, sol, tried)
+        delta = _smaller(point, sol, tried, delta)
         if tried.g is not None:
             memory.push(sol.p, tried.g - point.g)
             problem = build(memory, point.g)
@@ -79,11 +81,11 @@ def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolu
     return _Try(f, g, ratio, accepted)
 
 
-def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try) -> float:
+def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) -> float:
     """The radius after a rejection: minimiser of the parabola through f(w), g'p and f(w + p)."""
     curvature = tried.f - point.f - sol.slope
     share = -0.5 * sol.slope / curvature if math.isfinite(curvature) and curvature > 0.0 else _SMALLEST_SHARE
-    return min(max(share, _SMALLEST_SHARE), _LARGEST_SHARE) * sol.norm
+    return min(max(share, _SMALLEST_SHARE), _LARGEST_SHARE) * min(delta, sol.norm)  # ||p|| may be nan
 
 
 def _accepted(

@@ -1,0 +1,70 @@
+"""Sphinx configuration: pages in MyST markdown, the API from the docstrings, no network."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"
+
+import mblsr1
+
+HERE = Path(__file__).parent
+
+project = "mblsr1"
+author = "The mblsr1 developers"
+copyright = author
+version = release = mblsr1.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+nitpicky = False
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "mblsr1"
+html_static_path = ["_static"]
+html_css_files = ["mblsr1.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "mblsr1"},
+    "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
+    "header_links_before_dropdown": 7,
+    "show_prev_next": True,
+    "secondary_sidebar_items": {"**": ["page-toc"], "deviations": [], "notation": [], "algorithm": [], "index": []},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {"**": []}
+
+
+def draw_pictures(app: object) -> None:
+    """Run the quick start, and keep the pictures it makes in docs/pictures."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / "quickstart.md").read_text(encoding="utf-8"), re.M | re.S)
+    namespace: dict[str, object] = {"__name__": "quickstart"}
+    start = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            for block in blocks:
+                if "import pandas" not in block:
+                    exec(block, namespace)
+        finally:
+            os.chdir(start)
+        (HERE / "pictures").mkdir(exist_ok=True)
+        for picture in Path(folder).glob("*.png"):
+            (HERE / "pictures" / picture.name).write_bytes(picture.read_bytes())
+
+
+def setup(app: object) -> None:
+    app.connect("builder-inited", draw_pictures)  # type: ignore[attr-defined]

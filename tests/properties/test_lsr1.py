@@ -1,0 +1,452 @@
+"""The compact SR1 matrix against dense SR1 made by rank-one updates, and its properties."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import mblsr1
+
+EPS = float(np.finfo(np.float64).eps)
+seeds = st.integers(0, 2**32 - 1)
+gammas = st.sampled_from([0.0, 1.0, -1.0]) | st.floats(-20, 20)
+PIVOT = 1e-10  # docs/deviations.md, 17: a psi whose pivot, newest first, is under this depends on newer ones
+
+
+def dense_sr1(S, Y, gamma, skip=1e-8):
+    """SR1 by sequential rank-one updates, equation 6.24 of Nocedal and Wright with the test 6.26.
+
+    Returns B, the indices of the pairs used and an error bound: each update r r'/(r's) has r off by the error of B
+    times ||s|| plus rounding, and that is divided by cos = |r's| / (||r|| ||s||).
+    """
+    d = S.shape[1]
+    B, used, error = gamma * np.eye(d), [], EPS * abs(gamma)
+    for i, (s, y) in enumerate(zip(S, Y, strict=True)):
+        r, s_norm = y - B @ s, float(np.linalg.norm(s))
+        if s_norm == 0.0 or not (np.isfinite(s).all() and np.isfinite(y).all()):
+            continue
+        r_norm, denominator = float(np.linalg.norm(r)), float(r @ s)
+        off = d * EPS * (float(np.linalg.norm(y)) / s_norm + float(np.linalg.norm(B, 2))) + error
+        if (
+            r_norm <= 1e-7 * (float(np.linalg.norm(y)) + abs(gamma) * s_norm)
+            or abs(denominator) < skip * r_norm * s_norm
+        ):
+            continue
+        cos = abs(denominator) / (r_norm * s_norm)
+        B = B + np.outer(r, r) / denominator
+        error = error + 4.0 * off / cos**2
+        used.append(i)
+    return B, used, error
+
+
+def compact_error(S, Y, gamma):
+    """Bound for the compact form: N is rounded to eps of its terms, and B - gamma I = Psi' N^-1 Psi.
+
+    With unit s, dB <= 2 ||Psi' N^-1|| dPsi + ||Psi' N^-1||^2 dN, and Gram entries are off by d eps at most.
+    """
+    scale = np.linalg.norm(S, axis=1, keepdims=True)
+    S, Y = S / scale, Y / scale
+    psi, SY = Y - gamma * S, S @ Y.T
+    N = np.tril(SY) + np.tril(SY, -1).T - gamma * S @ S.T
+    size = float(np.linalg.norm(Y, 2) + abs(gamma) * np.linalg.norm(S, 2))
+    left = float(np.linalg.norm(np.linalg.solve(N, psi), 2)) if len(S) else 0.0
+    return S.shape[1] * EPS * size * (1.0 + left) ** 2 * max(1, len(S)), psi
+
+
+def independent_well(psi):
+    """Whether no psi is near the threshold for dependence: its distance to the newer ones is over 1e-4."""
+    if len(psi) == 0:
+        return True
+    psi = psi / np.linalg.norm(psi, axis=1, keepdims=True)
+    return bool(np.linalg.svd(psi, compute_uv=False)[-1] > 1e-4)
+
+
+@st.composite
+def pairs(draw, max_d=10, symmetric=None):
+    rng = np.random.default_rng(draw(seeds))
+    d = draw(st.integers(1, max_d))
+    k = draw(st.integers(0, d))
+    S = rng.standard_normal((k, d)) * 10.0 ** rng.uniform(-3, 3, (k, 1))
+    H = rng.standard_normal((d, d))
+    symmetric = draw(st.booleans()) if symmetric is None else symmetric
+    Y = S @ (H + H.T) if symmetric else rng.standard_normal((k, d)) * np.linalg.norm(S, axis=1, keepdims=True)
+    return S, Y, draw(gammas)
+
+
+def usable(S, Y, gamma):
+    """Error bound where every pair is used and the bound says something, else the example is not one."""
+    B, used, error = dense_sr1(S, Y, gamma)
+    assume(len(used) == len(S))
+    bound, psi = compact_error(S, Y, gamma)
+    assume(independent_well(psi) and error + bound < 1e-3)
+    return B, error + bound
+
+
+@given(pairs())
+def test_compact_form_is_sequential_sr1(case):
+    S, Y, gamma = case
+    dense, bound = usable(S, Y, gamma)
+    B = mblsr1.LSR1(S, Y, gamma)
+    assert B.n_skipped == 0
+    assert np.abs(B.to_dense() - dense).max() <= bound
+
+
+@given(pairs(), st.data())
+def test_skipped_pairs_are_those_of_sequential_sr1(case, data):
+    """A pair made useless, s'(y - Bs) = 0 with the B of the older ones, is passed over by both."""
+    S, Y, gamma = case
+    k, _d = S.shape
+    assume(k > 1)
+    i = data.draw(st.integers(1, k - 1))
+    _, bound = usable(S[:i], Y[:i], gamma)
+    before = dense_sr1(S[:i], Y[:i], gamma)[0]
+    r = Y[i] - before @ S[i]
+    Y = Y.copy()
+    Y[i] -= S[i] * (r @ S[i]) / (S[i] @ S[i])
+    dense, used, error = dense_sr1(S, Y, gamma, skip=1e-6)
+    assume(i not in used and len(used) == k - 1)
+    error_compact, psi = compact_error(S[used], Y[used], gamma)
+    assume(independent_well(Y - gamma * S) and independent_well(psi) and bound + error + error_compact < 1e-3)
+    B = mblsr1.LSR1(S, Y, gamma, skip_tolerance=1e-6)
+    assert B.kept == used
+    assert B.n_skipped == 1
+    assert np.abs(B.to_dense() - dense).max() <= error + error_compact
+
+
+@given(pairs())
+def test_newest_secant_equation(case):
+    """B s = y for the newest pair, whatever Y is."""
+    S, Y, gamma = case
+    assume(len(S) > 0)
+    _, bound = usable(S, Y, gamma)
+    B = mblsr1.LSR1(S, Y, gamma)
+    assert np.linalg.norm(B @ S[-1] - Y[-1]) <= bound * np.linalg.norm(S[-1])
+
+
+@given(pairs(symmetric=True))
+def test_all_secant_equations_of_a_quadratic(case):
+    S, Y, gamma = case
+    _, bound = usable(S, Y, gamma)
+    B = mblsr1.LSR1(S, Y, gamma)
+    for s, y in zip(S, Y, strict=True):
+        assert np.linalg.norm(B @ s - y) <= bound * np.linalg.norm(s)
+
+
+@given(pairs(symmetric=True), seeds)
+def test_order_of_pairs_of_a_quadratic_does_not_matter(case, seed):
+    S, Y, gamma = case
+    _, bound = usable(S, Y, gamma)
+    order = np.random.default_rng(seed).permutation(len(S))
+    _, other = usable(S[order], Y[order], gamma)
+    difference = mblsr1.LSR1(S, Y, gamma).to_dense() - mblsr1.LSR1(S[order], Y[order], gamma).to_dense()
+    assert np.abs(difference).max() <= bound + other
+
+
+def test_order_of_pairs_matters_where_they_contradict():
+    S = np.array([[1.0, 0.0], [1.0, 1.0]])
+    Y = np.array([[2.0, 1.0], [0.0, 5.0]])
+    one, other = mblsr1.LSR1(S, Y, 0.5).to_dense(), mblsr1.LSR1(S[::-1], Y[::-1], 0.5).to_dense()
+    assert np.abs(one @ S[1] - Y[1]).max() < 1e-13
+    assert np.abs(other @ S[0] - Y[0]).max() < 1e-13
+    assert np.abs(one - other).max() > 0.1
+
+
+@given(pairs(), seeds)
+def test_scaling_a_pair_changes_nothing(case, seed):
+    S, Y, gamma = case
+    _, bound = usable(S, Y, gamma)
+    c = (
+        np.random.default_rng(seed).uniform(0.1, 10, (len(S), 1))
+        * np.where(seed % 2, -1.0, 1.0)
+        * 10.0 ** (seed % 7 - 3)
+    )
+    scaled, plain = mblsr1.LSR1(c * S, c * Y, gamma), mblsr1.LSR1(S, Y, gamma)
+    assert np.abs(scaled.to_dense() - plain.to_dense()).max() <= 2 * bound
+    assert scaled.kept == plain.kept
+
+
+@given(pairs(), st.integers(1, 12))
+def test_update_is_rebuilding(case, memory):
+    """Pair by pair, the oldest going where the memory is full."""
+    S, Y, gamma = case
+    B = mblsr1.LSR1(S[:0], Y[:0], gamma, memory=memory)
+    stored = [i for i in range(len(S)) if B.update(S[i], Y[i])]
+    assume(len(stored) == len(S))
+    again = mblsr1.LSR1(S[-memory:], Y[-memory:], gamma)
+    assert len(B.pairs) == min(memory, len(S))
+    assume(len(again.kept) == len(again.pairs))
+    bound, _ = compact_error(S[-memory:], Y[-memory:], gamma)
+    assert np.abs(B.to_dense() - again.to_dense()).max() <= 2 * bound
+    assert B.n_skipped == again.n_skipped
+    assert np.abs(B.eigenvalues() - again.eigenvalues()).max() <= 100 * bound
+
+
+@given(pairs())
+def test_eigenvalues_and_products_are_those_of_the_dense_matrix(case):
+    S, Y, gamma = case
+    B = mblsr1.LSR1(S, Y, gamma)
+    _, bound = usable(S, Y, gamma)
+    _, psi = compact_error(S, Y, gamma)
+    dense, d = B.to_dense(), S.shape[1]
+    size = float(np.linalg.norm(dense, 2)) + abs(gamma)
+    unit = psi / np.linalg.norm(psi, axis=1, keepdims=True)
+    # The Gram of psi is rounded to eps of (||y|| + gamma ||s||)^2, so its factor is off by the square of this number.
+    lost = (
+        max(
+            (np.linalg.norm(Y[i]) + abs(gamma) * np.linalg.norm(S[i])) / np.linalg.norm(Y[i] - gamma * S[i])
+            for i in range(len(S))
+        )
+        if len(S)
+        else 1.0
+    )
+    spectral = 10 * d * EPS * size * (lost * np.linalg.cond(unit)) ** 2 if len(S) else EPS * size
+    values = B.eigenvalues()
+    assert values.shape == (d,)
+    assert (np.diff(values) >= 0.0).all()
+    assert np.abs(values - np.linalg.eigvalsh(dense)).max() <= bound + spectral
+    for v in np.eye(d):
+        assert np.linalg.norm(B @ v - dense @ v) <= bound
+    assert B.shape == (d, d)
+
+
+@pytest.mark.parametrize("gamma", [-2.0, 0.0, 3.0])
+def test_no_pairs(gamma):
+    B = mblsr1.LSR1(np.zeros((0, 4)), np.zeros((0, 4)), gamma)
+    np.testing.assert_array_equal(B.to_dense(), gamma * np.eye(4))
+    np.testing.assert_array_equal(B.eigenvalues(), np.full(4, gamma))
+    np.testing.assert_array_equal(B @ np.arange(4.0), gamma * np.arange(4.0))
+    assert B.n_skipped == 0
+
+
+@given(seeds, gammas, st.integers(1, 6))
+def test_as_many_pairs_as_dimensions_give_the_hessian(seed, gamma, d):
+    rng = np.random.default_rng(seed)
+    H = rng.standard_normal((d, d))
+    H, S = H + H.T, rng.standard_normal((d, d))
+    _, bound = usable(S, S @ H, gamma)
+    B = mblsr1.LSR1(S, S @ H, gamma)
+    assert np.abs(B.to_dense() - H).max() <= bound
+    assert B.spectrum.rank == d
+
+
+@given(seeds, st.integers(1, 4))
+def test_more_pairs_than_dimensions(seed, d):
+    """Only d psi are independent, and the newest ones stay; of a quadratic they give the Hessian."""
+    rng = np.random.default_rng(seed)
+    H = rng.standard_normal((d, d))
+    H, S = H + H.T, rng.standard_normal((d + 5, d))
+    B = mblsr1.LSR1(S, S @ H, 20.0)
+    assert len(B.kept) <= d
+    assert B.n_skipped == d + 5 - len(B.kept)
+    bound, psi = compact_error(S[-d:], S[-d:] @ H, 20.0)
+    assume(independent_well(psi) and bound < 1e-6 and len(B.kept) == d)
+    if B.kept == list(range(5, d + 5)):
+        assert np.abs(B.to_dense() - H).max() <= bound
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, -1e5, 1e-5])
+def test_duplicate_and_parallel_pairs_count_once(factor):
+    rng = np.random.default_rng(4)
+    H = rng.standard_normal((6, 6))
+    H, S = H + H.T, rng.standard_normal((2, 6))
+    S = np.concatenate([S, factor * S[:1]])
+    B = mblsr1.LSR1(S, S @ H, 0.5)
+    assert B.kept == [1, 2]
+    assert B.n_skipped == 1
+    expected = mblsr1.LSR1(S[:2], S[:2] @ H, 0.5).to_dense()
+    np.testing.assert_allclose(B.to_dense(), expected, atol=1e-11)
+
+
+def test_the_newest_of_contradicting_parallel_pairs_is_believed():
+    s = np.array([[1.0, 0.0], [1.0, 0.0]])
+    y = np.array([[2.0, 1.0], [5.0, 2.5]])
+    B = mblsr1.LSR1(s, y, 0.0)
+    assert B.kept == [1]
+    np.testing.assert_allclose(B @ s[1], y[1], rtol=1e-15)
+
+
+@pytest.mark.parametrize("gamma", [-1.5, 0.0, 2.0])
+def test_a_pair_that_says_nothing_new(gamma):
+    """y = gamma s: psi is zero, and the pair is not part of the matrix."""
+    s = np.array([[1.0, 2.0, -1.0]])
+    B = mblsr1.LSR1(s, gamma * s, gamma)
+    assert B.kept == []
+    assert B.n_skipped == 1
+    np.testing.assert_array_equal(B.to_dense(), gamma * np.eye(3))
+    assert not B.update(s[0], gamma * s[0])
+    assert B.n_skipped == 2
+
+
+@pytest.mark.parametrize("gamma", [-1.0, 1.0])
+@pytest.mark.parametrize("curvature", [-2.0, 0.0, 3.0])
+def test_s_parallel_to_y(gamma, curvature):
+    """y = c s, c = 0 included: the eigenvalue along s is c and gamma elsewhere."""
+    s = np.array([[3.0, 0.0, 4.0]])
+    B = mblsr1.LSR1(s, curvature * s, gamma)
+    np.testing.assert_allclose(B.eigenvalues(), sorted([curvature, gamma, gamma]), atol=1e-15 * 40)
+    np.testing.assert_allclose(B @ s[0], curvature * s[0], atol=1e-14)
+
+
+def test_y_zero_with_gamma_zero_says_nothing():
+    B = mblsr1.LSR1(np.ones((1, 3)), np.zeros((1, 3)), 0.0)
+    assert B.n_skipped == 1
+    np.testing.assert_array_equal(B.eigenvalues(), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("s", "y"),
+    [
+        ([0.0, 0.0], [1.0, 1.0]),
+        ([math.nan, 1.0], [1.0, 1.0]),
+        ([1.0, 1.0], [math.inf, 1.0]),
+        ([1.0, 1.0], [math.inf, -math.inf]),
+        ([1e200, 1.0], [1.0, 1.0]),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_refused(s, y):
+    good = np.array([[1.0, 0.0]]), np.array([[3.0, 1.0]])
+    B = mblsr1.LSR1(*good, 1.0)
+    before = B.to_dense()
+    with np.errstate(all="ignore"):
+        assert not B.update(np.array(s), np.array(y))
+        both = mblsr1.LSR1(np.array([*good[0].tolist(), s]), np.array([*good[1].tolist(), y]), 1.0)
+    np.testing.assert_array_equal(B.to_dense(), before)
+    assert B.n_skipped == both.n_skipped == 1
+    np.testing.assert_array_equal(both.to_dense(), before)
+
+
+def test_a_pair_with_a_small_denominator_is_refused_by_update():
+    B = mblsr1.LSR1(np.zeros((0, 2)), np.zeros((0, 2)), 1.0)
+    s, y = np.array([1.0, 0.0]), np.array([1.0, 1.0])  # s'(y - s) = 0
+    assert not B.update(s, y)
+    assert B.n_skipped == 1
+    assert B.update(s, y + np.array([1e-7, 0.0]))
+    assert not B.update(s, y + np.array([1e-9, 0.0]))
+
+
+def test_memory_full_drops_the_oldest():
+    H = np.diag([1.0, 2.0, 3.0, 4.0])
+    B = mblsr1.LSR1(np.eye(4)[:0], np.eye(4)[:0], 10.0, memory=2)
+    for i in range(4):
+        assert B.update(np.eye(4)[i], H[i])
+    np.testing.assert_allclose(B.to_dense(), np.diag([10.0, 10.0, 3.0, 4.0]), atol=1e-14)
+    assert B.n_skipped == 0
+    B = mblsr1.LSR1(np.eye(4), H, 10.0, memory=3)
+    np.testing.assert_allclose(B.to_dense(), np.diag([10.0, 2.0, 3.0, 4.0]), atol=1e-14)
+
+
+def test_memory_zero():
+    B = mblsr1.LSR1(np.eye(3)[:0], np.eye(3)[:0], 2.0, memory=0)
+    B.update(np.ones(3), 5 * np.ones(3))
+    np.testing.assert_array_equal(B.to_dense(), 2 * np.eye(3))
+
+
+@given(seeds, st.integers(1, 5))
+def test_the_condition_number_of_psi_limits_what_is_kept(seed, digits):
+    """Whatever is kept has cond(normalised Psi) of about 1e5 at most: each pivot over 1e-10 (k = 6 rows)."""
+    rng = np.random.default_rng(seed)
+    S = rng.standard_normal(30) + 10.0 ** (-2.0 * digits) * rng.standard_normal((6, 30))
+    H = rng.standard_normal((30, 30))
+    B = mblsr1.LSR1(S, S @ (H + H.T), -60.0)
+    psi = (S @ (H + H.T) + 60.0 * S)[B.kept]
+    psi /= np.linalg.norm(psi, axis=1, keepdims=True)
+    distance = np.abs(np.diagonal(np.linalg.qr(psi[::-1].T)[1]))
+    assert distance.min() ** 2 > 0.5 * PIVOT  # the Gram is rounded to some eps = 1e-16, a share of 1e-5 of the pivot
+    assert B.kept[-1] == 5
+
+
+@given(seeds)
+def test_indefinite_middle_matrix_is_no_reason_to_drop_a_pair(seed):
+    """docs/deviations.md, 17: with eigenvalues on both sides of gamma N is indefinite, and all pairs stay."""
+    rng = np.random.default_rng(seed)
+    V = np.linalg.qr(rng.standard_normal((8, 8)))[0]
+    S = V[:4]
+    H = V.T @ np.diag([-3.0, 5.0, -4.0, 6.0, 1.0, 1.0, 1.0, 1.0]) @ V
+    B = mblsr1.LSR1(S, S @ H, 1.0)
+    assert B.n_skipped == 0
+    np.testing.assert_allclose(B.eigenvalues(), [-4, -3, 1, 1, 1, 1, 5, 6], atol=1e-12)
+
+
+def test_every_library(xp):
+    rng = np.random.default_rng(2)
+    H = rng.standard_normal((9, 9))
+    H, S, v = H + H.T, rng.standard_normal((4, 9)), rng.standard_normal(9)
+    S, v = S.astype(np.float32).astype(float), v.astype(np.float32).astype(float)
+    Y = (S @ H).astype(np.float32).astype(float)
+    expected = mblsr1.LSR1(S, Y, 2.0)
+    B = mblsr1.LSR1(xp(S), xp(Y), 2.0)
+    tolerance = 100 * xp.eps * np.linalg.norm(expected.to_dense(), 2)
+    assert np.abs(B.to_dense() - expected.to_dense()).max() <= tolerance
+    assert np.abs(B.eigenvalues() - expected.eigenvalues()).max() <= tolerance
+    product = B @ xp(v)
+    assert xp.is_kind(product)
+    assert np.abs(xp.to_numpy(product) - expected @ v).max() <= tolerance
+    assert B.update(xp(v), xp(H @ v))
+    assert B.update(xp(v), xp(H @ v + 1.0)) in (True, False)
+    assert B.kept == list(range(len(B.pairs)))[-len(B.kept) :]
+
+
+@pytest.mark.parametrize("gamma_type", [float, np.float64, int])
+def test_gamma_of_any_number_type_keeps_float32(gamma_type):
+    S = np.eye(2, 5, dtype=np.float32)
+    B = mblsr1.LSR1(S, 3 * S, gamma_type(2))
+    assert (B @ np.ones(5, dtype=np.float32)).dtype == np.float32
+    assert type(B.gamma) is float
+
+
+def test_errors_name_the_argument_and_its_range():
+    S, ones = np.eye(2, 3), np.ones(3)
+    for name, S_, Y_, error, text in [
+        ("S", [[1.0]], S, TypeError, r"must be a \(k, d\) array, got list"),
+        ("Y", S, None, TypeError, r"must be a \(k, d\) array, got NoneType"),
+        ("S", np.ones(3), S, ValueError, r"must have shape \(k, d\) with d >= 1, got \(3,\)"),
+        ("Y", S, np.ones((2, 0)), ValueError, r"must have shape \(k, d\) with d >= 1, got \(2, 0\)"),
+        ("S", np.eye(2, 3, dtype=int), S, TypeError, "must be real floating, got dtype int"),
+        ("Y", S, S.astype(complex), TypeError, "must be real floating, got dtype complex"),
+        ("Y", S, np.eye(3), ValueError, r"must have the shape of S, \(2, 3\), got \(3, 3\)"),
+        ("Y", S, S.astype(np.float32), TypeError, "must be of the library, dtype and device of S"),
+    ]:
+        with pytest.raises(error, match=f"^{name}: {text}"):
+            mblsr1.LSR1(S_, Y_, 1.0)
+    for gamma in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match=r"^gamma: must be a finite number, got"):
+            mblsr1.LSR1(S, S, gamma)
+    for memory in (-1, 2.0, True, "3"):
+        with pytest.raises(ValueError, match=r"^memory: must be an int >= 0, got"):
+            mblsr1.LSR1(S, S, 1.0, memory=memory)
+    for skip in (-1e-9, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"^skip_tolerance: must be in \[0, 1\), got"):
+            mblsr1.LSR1(S, S, 1.0, skip_tolerance=skip)
+    B = mblsr1.LSR1(S, S, 2.0)
+    for bad in (np.ones(2), np.ones((3, 3)), [1.0, 1.0, 1.0]):
+        with pytest.raises(ValueError, match=r"^v: must be an array of shape \(3,\), got"):
+            B @ bad
+        with pytest.raises(ValueError, match=r"^s: must be an array of shape \(3,\), got"):
+            B.update(bad, ones)
+        with pytest.raises(ValueError, match=r"^y: must be an array of shape \(3,\), got"):
+            B.update(ones, bad)
+
+
+@given(seeds, st.floats(-3, 3))
+def test_all_products_use_one_matrix(seed, power):
+    """B v and to_dense agree to eps cond(Psi), not its square: N^-1 is applied with exact residuals."""
+    rng = np.random.default_rng(seed)
+    H = rng.standard_normal((20, 20))
+    S = rng.standard_normal(20) + 1e-4 * rng.standard_normal((5, 20))
+    B = mblsr1.LSR1(S, S @ (H + H.T), 10.0**power)
+    assume(len(B.kept) > 1)
+    psi = (S @ (H + H.T) - B.gamma * S)[B.kept]
+    kappa = np.linalg.cond(psi / np.linalg.norm(psi, axis=1, keepdims=True))
+    dense = B.to_dense()
+    v = rng.standard_normal(20)
+    size = np.linalg.norm(dense, 2) + B.gamma
+    # products of length d = 20 with k = 5 rows, in units where ||psi N^-1|| is at most kappa: sqrt(k) d < 50
+    cosines = np.abs(
+        np.linalg.norm(np.linalg.solve(B._unit.N, psi / np.linalg.norm(S[B.kept], axis=1, keepdims=True)), 2)
+    )
+    bound = (
+        50 * EPS * (cosines * np.linalg.norm(psi / np.linalg.norm(S[B.kept], axis=1, keepdims=True), 2) + size * kappa)
+    )
+    assert np.linalg.norm(B @ v - dense @ v) <= bound * np.linalg.norm(v)

@@ -1,0 +1,488 @@
+"""Every optimality condition of the trust-region subproblem, over easy, hard, near-hard and singular cases.
+
+The conditions are checked against the dense matrix, made here from the pairs or planted by construction;
+nothing of the solver is used for that.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+import mblsr1
+from mblsr1.linalg.subproblem import Subproblem
+
+EPS = float(np.finfo(np.float64).eps)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def secant_matrix(H, S, gamma):
+    """LSR1 of the quadratic with Hessian H: where Psi spans the range of H - gamma I it is H itself."""
+    return mblsr1.LSR1(S, S @ H, gamma)
+
+
+def rotation(rng, d):
+    return np.linalg.qr(rng.standard_normal((d, d)))[0]
+
+
+def planted(rng, d, lam, gamma):
+    """B with eigenvalues `lam` on a random subspace and gamma elsewhere, and an orthonormal eigenbasis of it.
+
+    S is V times an orthogonal matrix, so Psi = (H - gamma I)S has the condition number of diag(lam - gamma).
+    """
+    lam = np.asarray(lam, dtype=float)
+    V = rotation(rng, d)
+    H = gamma * np.eye(d) + (V[:, : lam.size] * (lam - gamma)) @ V[:, : lam.size].T
+    return secant_matrix(0.5 * (H + H.T), V[:, : lam.size].T, gamma), V, 0.5 * (H + H.T)
+
+
+def condition(B):
+    """Condition number of Psi with rows of unit length."""
+    rows = np.asarray(B.pairs.rows, dtype=float)
+    psi = np.array([rows[2 * B.pairs.order[i] + 1] - B.gamma * rows[2 * B.pairs.order[i]] for i in B.kept])
+    return float(np.linalg.cond(psi / np.linalg.norm(psi, axis=1, keepdims=True))) if len(psi) else 1.0
+
+
+def rounding(B, dense, sol, factor=40.0):
+    """Floor of the residual: evaluating B p from k stored pairs whose condition number is kappa.
+
+    p itself is rounded: eps (||B|| + sigma) ||p||. The coefficients of B p over psi are up to kappa times larger than
+    B p, and forming k terms of that size rounds each: eps kappa sqrt(k) (||B|| + sigma) ||p||; d-term inner products
+    add at most sqrt(d) more in the mean. `factor` = 40 stands for sqrt(k d) of the sizes used here (k d <= 1600).
+    """
+    size = max(float(np.linalg.norm(dense, 2)), abs(B.gamma)) + sol.sigma
+    return factor * EPS * condition(B) * size * sol.norm
+
+
+def check(B, dense, g, radius, sol, tol=1e-11, extra=0.0):
+    """Conn, Gould, Toint 2000, theorem 7.2.1, and what the result says of itself.
+
+    `tol` is the relative residual asked for, `extra` an absolute error of `dense` as a copy of B.
+    """
+    p, g_norm, p_norm = np.asarray(sol.p, dtype=float), float(np.linalg.norm(g)), float(np.linalg.norm(sol.p))
+    floor = rounding(B, dense, sol) * (tol / 1e-11) + extra * p_norm
+    assert np.isfinite(p).all()
+    assert sol.sigma >= 0.0
+    residual = float(np.linalg.norm(dense @ p + sol.sigma * p + g))
+    assert residual <= tol * g_norm + floor, "stationarity"
+    lowest = float(np.linalg.eigvalsh(dense)[0])
+    size = max(float(np.linalg.norm(dense, 2)), abs(B.gamma))  # B = gamma I + ..., which may cancel
+    # eigvalsh, and the eigenvalues of the solver, are off by eps kappa^2 ||B|| where Psi has condition kappa.
+    slack = 40.0 * EPS * condition(B) ** 2 * size * (tol / 1e-11) + extra
+    assert lowest + sol.sigma >= -slack, "B + sigma I is positive semidefinite"
+    assert p_norm <= radius * (1.0 + max(1e-8, tol)), "feasibility"
+    if sol.sigma > slack:
+        assert abs(p_norm - radius) <= max(1e-8, tol) * radius, "complementarity"
+        assert sol.on_boundary
+    assert sol.norm == pytest.approx(p_norm, rel=max(1e-12, tol))
+    slope, change = float(g @ p), float(g @ p + 0.5 * p @ dense @ p)
+    # Both are sums of d terms of size ||g|| ||p|| and ||B|| ||p||^2; the residual enters times ||p||.
+    noise = (tol * g_norm + floor + 40.0 * EPS * (size + sol.sigma) * p_norm) * p_norm + 1e-300
+    assert sol.model_change <= 0.0
+    assert sol.slope <= 0.0
+    assert abs(sol.slope - slope) <= noise
+    assert abs(sol.model_change - change) <= noise
+    # The solver's B and `dense` may differ by `slack`, which counts with the square of the other point's length.
+    value, length = cauchy(dense, g, radius)
+    assert sol.model_change <= value + noise + slack * length**2, "no worse than the Cauchy point"
+    return noise + slack * radius**2
+
+
+def cauchy(dense, g, radius):
+    """Model change at the minimiser along -g in the ball, and the length of that step."""
+    g_norm = float(np.linalg.norm(g))
+    if g_norm == 0.0:
+        return 0.0, 0.0
+    unit = g / g_norm
+    curvature = float(unit @ dense @ unit)
+    t = radius if curvature <= 0.0 else min(radius, g_norm / curvature)
+    return -t * g_norm + 0.5 * t * t * curvature, t
+
+
+def solve_and_check(B, dense, g, radius, **kwargs):
+    sol = mblsr1.solve_trust_region(B, g, radius)
+    check(B, dense, g, radius, sol, **kwargs)
+    return sol
+
+
+curvatures = st.floats(-1e3, 1e3).map(lambda x: x if abs(x) > 1e-3 else 0.0)
+
+
+@st.composite
+def cases(draw, max_d=12):
+    """A planted matrix: d, rank k in [0, d], gamma of any sign, eigenvalues of any sign, 0 and repeated included."""
+    rng = np.random.default_rng(draw(seeds))
+    d = draw(st.integers(1, max_d))
+    k = draw(st.integers(0, d))
+    gamma = draw(st.sampled_from([0.0, 1.0, -1.0]) | curvatures)
+    lam = draw(st.lists(curvatures | st.sampled_from([0.0, 1.0, -2.0]), min_size=k, max_size=k))
+    # A direction with lam = gamma gives psi = 0; keep psi apart from gamma so that the planted matrix is B itself.
+    lam = [x if abs(x - gamma) > 0.05 * (1.0 + abs(gamma)) else gamma + 1.0 + abs(gamma) for x in lam]
+    B, V, H = planted(rng, d, lam, gamma)
+    assume(len(B.kept) == k)
+    return rng, B, V, H, np.array([*lam, *([gamma] * (d - k))])
+
+
+radii = st.floats(-10, 10).map(lambda x: 10.0**x)
+
+
+def copy_error(H, lam, gamma):
+    """H as a copy of B: y = H s is rounded, and N's entries lam - gamma divide: eps max^2 / min over |lam - gamma|."""
+    gap = np.abs(np.asarray(lam) - gamma)
+    gap = gap[gap > 0.0]
+    size = float(np.abs(lam).max(initial=0.0)) + abs(gamma)
+    spread = max(1.0, float(size / gap.min())) if gap.size else 1.0
+    return 40.0 * EPS * len(lam) * size * spread
+
+
+@given(cases(), radii, st.sampled_from([1e-12, 1.0, 1e12]))
+def test_random_gradient(case, radius, scale):
+    rng, B, _, H, _ = case
+    g = scale * rng.standard_normal(H.shape[0])
+    solve_and_check(B, B.to_dense(), g, radius)
+
+
+@given(cases(), radii)
+def test_against_the_planted_matrix(case, radius):
+    """The same conditions with the Hessian that the pairs come from, which B has to equal."""
+    rng, B, _, H, lam = case
+    g = rng.standard_normal(H.shape[0])
+    solve_and_check(B, H, g, radius, extra=copy_error(H, lam, B.gamma))
+
+
+@given(cases(), radii, st.integers(0, 16))
+def test_in_run_solution(case, radius, digits):
+    """What a run uses: two passes over the pairs and no correction after them, here with well-conditioned psi."""
+    rng, B, V, _H, lam = case
+    a = rng.standard_normal(lam.size)
+    a[lam == lam.min()] *= 10.0**-digits
+    g = V @ a
+    sol = Subproblem(B, g, B.pairs.project([g])[:, 0]).solve(radius)
+    # The Gram of psi is rounded to eps (|lam| + |gamma|)^2, a share of eps lost^2 of |lam - gamma|^2.
+    size = float(np.abs(lam).max()) + abs(B.gamma)
+    gaps = np.abs(lam - B.gamma)
+    lost = size / gaps[gaps > 1e-9 * size].min(initial=size) if size > 0.0 else 1.0
+    check(B, B.to_dense(), g, radius, sol, extra=40.0 * EPS * lost**2 * size)
+    if sol.on_boundary:
+        assert abs(sol.norm - radius) <= 1e-12 * radius
+
+
+@given(cases(), radii)
+def test_hard_case(case, radius):
+    """g orthogonal to the leftmost eigenspace, whether that is gamma's or another one."""
+    rng, B, V, _H, lam = case
+    a = rng.standard_normal(lam.size)
+    a[np.abs(lam - lam.min()) <= 1e-9 * np.abs(lam).max()] = 0.0
+    sol = solve_and_check(B, B.to_dense(), V @ a, radius)
+    if lam.min() < -1e-3 and not a.any():  # the gradient is zero and B indefinite
+        assert sol.on_boundary
+
+
+@given(cases(), st.integers(4, 16), radii)
+def test_near_hard(case, digits, radius):
+    rng, B, V, _H, lam = case
+    a = rng.standard_normal(lam.size)
+    a[np.abs(lam - lam.min()) <= 1e-9 * np.abs(lam).max()] *= 10.0**-digits
+    solve_and_check(B, B.to_dense(), V @ a, radius)
+
+
+@pytest.mark.parametrize("leftmost", ["gamma", "lambda"])
+@pytest.mark.parametrize("digits", range(4, 17))
+def test_near_hard_needs_the_shift(leftmost, digits):
+    """With sigma as the unknown ||p|| is off by 1e-7 to 4e-2 here (readings: numbers of a correct solver)."""
+    rng = np.random.default_rng(digits)
+    lam, gamma = ([2.0, 5.0, 7.0], -3.0) if leftmost == "gamma" else ([-3.0, 5.0, 7.0], 2.0)
+    B, V, _H = planted(rng, 8, lam, gamma)
+    a = rng.standard_normal(8)
+    a[3:] *= 10.0**-digits if leftmost == "gamma" else 1.0
+    a[0] *= 10.0**-digits if leftmost == "lambda" else 1.0
+    for radius in (0.05, 1.0, 100.0):
+        sol = solve_and_check(B, B.to_dense(), V @ a, radius)
+        assert abs(sol.norm - radius) <= 1e-12 * radius
+
+
+@given(seeds, st.sampled_from(["gamma", "lambda", "both"]), radii)
+def test_singular(seed, which, radius):
+    """lambda_min = 0, with g in the range of B or not."""
+    rng = np.random.default_rng(seed)
+    lam, gamma = {"gamma": ([1.0, 4.0], 0.0), "lambda": ([0.0, 4.0], 2.0), "both": ([1e-9, 4.0], 0.0)}[which]
+    B, V, _H = planted(rng, 6, lam, gamma)
+    a = rng.standard_normal(6)
+    if seed % 2:
+        a[[0] if which == "lambda" else [2, 3, 4, 5]] = 0.0
+    solve_and_check(B, B.to_dense(), V @ a, radius)
+
+
+@given(seeds, st.floats(0.1, 100.0))
+def test_interior_solution_is_the_newton_step(seed, gamma):
+    rng = np.random.default_rng(seed)
+    B, _, H = planted(rng, 7, [3.0 * gamma, 0.5 * gamma], gamma)
+    g = rng.standard_normal(7)
+    newton = -np.linalg.solve(H, g)
+    norm = float(np.linalg.norm(newton))
+    sol = solve_and_check(B, H, g, 1.5 * norm, extra=copy_error(H, [3 * gamma, 0.5 * gamma, gamma], gamma))
+    assert not sol.on_boundary
+    assert sol.sigma == 0.0
+    # cond(H) = 6; H is a copy of B to some eps.
+    np.testing.assert_allclose(sol.p, newton, rtol=0, atol=1e-12 * norm)
+    inside = solve_and_check(B, H, g, 0.5 * norm, extra=copy_error(H, [3 * gamma, 0.5 * gamma, gamma], gamma))
+    assert inside.on_boundary
+    assert inside.sigma > 0.0
+
+
+@given(seeds, st.sampled_from([-2.0, 0.0, 3.0]), radii)
+def test_no_pairs(seed, gamma, radius):
+    g = np.random.default_rng(seed).standard_normal(5)
+    B = mblsr1.LSR1(np.zeros((0, 5)), np.zeros((0, 5)), gamma)
+    sol = solve_and_check(B, gamma * np.eye(5), g, radius)
+    length = min(radius, np.linalg.norm(g) / gamma) if gamma > 0 else radius
+    np.testing.assert_allclose(sol.p, -g * length / np.linalg.norm(g), rtol=1e-12)
+
+
+@pytest.mark.parametrize("y", [-3.0, -1e-9, 0.0, 1e-9, 2.0])
+@pytest.mark.parametrize("gamma", [-1.0, 0.0, 1.5])
+@pytest.mark.parametrize("g", [-2.0, 0.0, 1e-9])
+@pytest.mark.parametrize("radius", [1e-10, 1.0, 1e10])
+def test_one_dimension(y, gamma, g, radius):
+    """d = 1 = k: B is the number y/s, and the minimum lies at an end or at -g/B."""
+    B = mblsr1.LSR1(np.array([[2.0]]), np.array([[2.0 * y]]), gamma)
+    sol = mblsr1.solve_trust_region(B, np.array([g]), radius)
+    points = [radius, -radius] + ([-g / y] if y > 0 and abs(g / y) <= radius else [])
+    best = min(g * p + 0.5 * y * p * p for p in points)
+    # y - gamma is rounded once; the objective's terms are |g| r and |y| r^2.
+    noise = 8.0 * EPS * (abs(g) * radius + (abs(y) + abs(gamma)) * radius**2)
+    value = g * float(sol.p[0]) + 0.5 * y * float(sol.p[0]) ** 2
+    assert value <= best + noise
+    assert abs(value - sol.model_change) <= noise
+    assert abs(float(sol.p[0])) <= radius * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("lam", "gamma"), [([2.0, 3.0], 1.0), ([-2.0, 3.0], 1.0), ([2.0, 3.0], -1.0), ([2.0, 3.0], 0.0)]
+)
+def test_zero_gradient(lam, gamma):
+    B, _, _H = planted(np.random.default_rng(0), 5, lam, gamma)
+    sol = solve_and_check(B, B.to_dense(), np.zeros(5), 0.7)
+    lowest = min(*lam, gamma)
+    if lowest < 0.0:
+        assert sol.hard_case
+        assert sol.norm == pytest.approx(0.7, rel=1e-12)
+        assert sol.sigma == pytest.approx(-lowest, rel=1e-12)
+        assert sol.model_change == pytest.approx(0.5 * lowest * 0.49, rel=1e-12)
+    else:
+        assert sol.norm == 0.0
+        assert sol.model_change == 0.0
+        assert not sol.on_boundary
+
+
+@given(cases(), seeds)
+def test_a_larger_ball_is_no_worse_and_no_feasible_point_is_better(case, seed):
+    rng, B, _, H, _ = case
+    dense, g = B.to_dense(), rng.standard_normal(H.shape[0])
+    last = 0.0
+    for radius in np.logspace(-4, 4, 9):
+        sol = mblsr1.solve_trust_region(B, g, radius)
+        noise = check(B, dense, g, radius, sol)
+        assert sol.model_change <= last + noise
+        last = sol.model_change
+        points = rng.standard_normal((50, g.size))
+        points *= radius * rng.uniform(0, 1, (50, 1)) ** 0.3 / np.linalg.norm(points, axis=1, keepdims=True)
+        values = points @ g + 0.5 * np.einsum("ij,jk,ik->i", points, dense, points)
+        assert sol.model_change <= values.min() + noise
+
+
+@given(cases(), st.floats(-8, 8), st.floats(-8, 8))
+def test_scaling_of_gradient_and_radius(case, a, b):
+    """p scales with (g, radius); sigma does not change."""
+    rng, B, _, H, _ = case
+    g, radius, scale = rng.standard_normal(H.shape[0]), 10.0**b, 2.0 ** round(a)  # powers of two round nothing
+    one = mblsr1.solve_trust_region(B, g, radius)
+    other = mblsr1.solve_trust_region(B, scale * g, scale * radius)
+    assert other.sigma == pytest.approx(one.sigma, rel=1e-12, abs=1e-300)
+    np.testing.assert_allclose(other.p / scale, one.p, rtol=1e-10, atol=1e-12 * one.norm)
+
+
+@given(cases(), st.integers(0, 2), radii)
+def test_duplicate_and_parallel_pairs(case, how, radius):
+    rng, B, V, H, _lam = case
+    k = len(B.kept)
+    assume(k > 0)
+    S = V[:, :k].T
+    again = [S, S * rng.uniform(0.5, 2, (k, 1)), S + 1e-13 * rng.standard_normal(S.shape)][how]
+    S = np.concatenate([S, again])
+    B = mblsr1.LSR1(S, S @ H, B.gamma)
+    solve_and_check(B, B.to_dense(), rng.standard_normal(H.shape[0]), radius)
+
+
+@given(seeds, st.sampled_from([-1e8, -1e4, 1e8]), radii)
+def test_huge_curvature(seed, curvature, radius):
+    rng = np.random.default_rng(seed)
+    B, _V, _H = planted(rng, 6, [curvature, 3.0], 1.0)
+    solve_and_check(B, B.to_dense(), rng.standard_normal(6), radius)
+
+
+@given(seeds, st.sampled_from(["ceiling", "rayleigh", "below", 0.0, 1.0]), st.integers(1, 5), st.floats(-2, 1))
+@example(7, "ceiling", 5, 0.55)  # the first correction of p leaves the ball by 1e-8 of the radius
+@example(9, "ceiling", 5, 1.0)
+def test_nearly_parallel_steps(seed, rule, digits, power):
+    """The stall scenario: S nearly parallel, Y = H S with H indefinite. The bound holds with the measured cond(Psi)."""
+    rng = np.random.default_rng(seed)
+    d, k = 40, 8
+    H = rng.standard_normal((d, d))
+    H = 0.5 * (H + H.T)
+    S = rng.standard_normal(d) + 10.0**-digits * rng.standard_normal((k, d))
+    Y = S @ H
+    ratios = np.linalg.norm(Y, axis=1) / np.linalg.norm(S, axis=1)
+    gamma = {"ceiling": 2 * ratios.max(), "rayleigh": S[-1] @ Y[-1] / (S[-1] @ S[-1]), "below": -50.0}.get(rule, rule)
+    B = mblsr1.LSR1(S, Y, float(gamma))
+    g = rng.standard_normal(d)
+    sol = mblsr1.solve_trust_region(B, g, 10.0**power)
+    check(B, B.to_dense(), g, 10.0**power, sol)
+    matvec = float(np.linalg.norm(B @ sol.p + sol.sigma * sol.p + g))
+    assert matvec <= 1e-11 * np.linalg.norm(g) + rounding(B, B.to_dense(), sol)
+
+
+@pytest.mark.parametrize("digits", range(1, 8))
+def test_psi_nearly_zero(digits):
+    """y = gamma s + a little: psi is a difference of nearly equal vectors, and is known to eps gamma ||s|| only."""
+    rng = np.random.default_rng(digits)
+    S = rng.standard_normal((3, 10))
+    H = rng.standard_normal((10, 10))
+    H = 2.0 * np.eye(10) + 10.0**-digits * (H + H.T)
+    B = mblsr1.LSR1(S, S @ H, 2.0)
+    for radius in (0.1, 10.0):
+        solve_and_check(B, B.to_dense(), rng.standard_normal(10), radius)
+
+
+@pytest.mark.parametrize("name", ["numpy-float32", "strict-float32"])
+@pytest.mark.parametrize("kind", ["easy", "hard", "interior", "singular"])
+@pytest.mark.parametrize("radius", [1e-3, 0.3, 30.0])
+def test_float32(name, kind, radius):
+    """Vectors of eps 1.2e-7: the conditions hold to 1e-4 (B + sigma I has condition numbers up to some 10)."""
+    from conftest import LIBRARIES
+
+    lib = LIBRARIES[name]()
+    rng = np.random.default_rng(3)
+    lam, gamma = {
+        "easy": ([-3.0, 5.0], 1.0),
+        "hard": ([-3.0, 5.0], 1.0),
+        "interior": ([2.0, 5.0], 1.0),
+        "singular": ([2.0, 5.0], 0.0),
+    }[kind]
+    V = rotation(rng, 50)
+    H = gamma * np.eye(50) + (V[:, :2] * (np.array(lam) - gamma)) @ V[:, :2].T
+    S = V[:, :2].T
+    B = mblsr1.LSR1(lib(S), lib(S @ H), gamma)
+    a = rng.standard_normal(50)
+    a[0] *= 0.0 if kind == "hard" else 1.0
+    g = lib(V @ a)
+    sol = mblsr1.solve_trust_region(B, g, radius)
+    assert lib.is_kind(sol.p)
+    sol = sol._replace(p=lib.to_numpy(sol.p))
+    g = lib.to_numpy(g).astype(float)
+    p = sol.p.astype(float)
+    scale = np.linalg.norm(g) + (5.0 + sol.sigma) * sol.norm
+    assert np.linalg.norm(H @ p + sol.sigma * p + g) <= 1e-4 * scale
+    assert np.linalg.norm(p) <= radius * (1 + 1e-5)
+    assert min(*lam, gamma) + sol.sigma >= -1e-4
+    if sol.sigma > 1e-4:
+        assert np.linalg.norm(p) == pytest.approx(radius, rel=1e-5)
+    change = g @ p + 0.5 * p @ H @ p
+    assert abs(sol.model_change - change) <= 1e-5 * scale * sol.norm
+
+
+def test_every_library(xp):
+    rng = np.random.default_rng(0)
+    S, g = rng.standard_normal((3, 20)), rng.standard_normal(20)
+    H = rng.standard_normal((20, 20))
+    H = H + H.T
+    reference = mblsr1.solve_trust_region(mblsr1.LSR1(S, S @ H, 1.0), g, 0.5)
+    B = mblsr1.LSR1(xp(S), xp(S @ H), 1.0)
+    sol = mblsr1.solve_trust_region(B, xp(g), 0.5)
+    assert xp.is_kind(sol.p)
+    assert {type(x) for x in (sol.sigma, sol.model_change, sol.norm, sol.slope)} == {float}
+    # cond(Psi) and cond(B + sigma I) are some 10 here; inputs are rounded to eps of the dtype.
+    tolerance = 1e3 * xp.eps
+    np.testing.assert_allclose(xp.to_numpy(sol.p), reference.p, rtol=0, atol=tolerance)
+    assert sol.sigma == pytest.approx(reference.sigma, rel=tolerance)
+    assert sol.model_change == pytest.approx(reference.model_change, rel=tolerance)
+
+
+def test_errors_name_the_argument_and_its_range():
+    B = mblsr1.LSR1(np.eye(2, 3), np.eye(2, 3) * 2, 1.0)
+    g = np.ones(3)
+    for bad in (np.ones(4), np.ones((3, 1)), [1.0, 1.0, 1.0], None):
+        with pytest.raises(ValueError, match=r"^g: must be an array of shape \(3,\), got"):
+            mblsr1.solve_trust_region(B, bad, 1.0)
+    for bad in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"^g: must be finite"):
+            mblsr1.solve_trust_region(B, np.array([1.0, bad, 1.0]), 1.0)
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"^radius: must be a finite number > 0, got"):
+            mblsr1.solve_trust_region(B, g, bad)
+
+
+def exact_sr1(S, Y, gamma):
+    """SR1 by rank-one updates with 50 digits."""
+    mp = pytest.importorskip("mpmath", reason="mpmath is not installed").mp
+    d = S.shape[1]
+    B = mp.eye(d) * gamma
+    for row_s, row_y in zip(S.tolist(), Y.tolist(), strict=True):
+        s = mp.matrix(row_s)
+        r = mp.matrix(row_y) - B * s
+        B = B + r * r.T / (s.T * r)[0]
+    return B
+
+
+def exact_solution(B, g, radius):
+    """(p, sigma, model change) by eigen-decomposition and bisection with 50 digits; easy cases only."""
+    from mpmath import mp
+
+    lam, Q = mp.eigsy(B)
+    a = Q.T * mp.matrix(g.tolist())
+    n, radius = len(g), mp.mpf(radius)
+
+    def norm(sigma):
+        return mp.sqrt(sum((a[i] / (lam[i] + sigma)) ** 2 for i in range(n)))
+
+    low = max(mp.mpf(0), -min(lam))
+    if low == 0 and norm(mp.mpf(0)) <= radius:
+        sigma = mp.mpf(0)
+    else:
+        high = low + mp.norm(a) / radius + 1
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if norm(middle) > radius else (low, middle)
+        sigma = high
+    p = Q * mp.matrix([-a[i] / (lam[i] + sigma) for i in range(n)])
+    change = (mp.matrix(g.tolist()).T * p)[0] + (p.T * B * p)[0] / 2
+    spread = float((max(lam) + sigma) / (min(lam) + sigma))
+    return np.array([float(x) for x in p]), float(sigma), float(change), spread
+
+
+@given(seeds, st.integers(1, 6), st.sampled_from([-2.0, 0.0, 0.5, 20.0]), st.floats(-3, 2))
+def test_against_fifty_digits(seed, d, gamma, power):
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    rng = np.random.default_rng(seed)
+    k = int(rng.integers(1, d + 1))
+    H = rng.standard_normal((d, d))
+    S = rng.standard_normal((k, d))
+    Y, g, radius = S @ (H + H.T), rng.standard_normal(d), 10.0**power
+    B = mblsr1.LSR1(S, Y, gamma)
+    assume(len(B.kept) == k)
+    with mpmath.mp.workdps(50):
+        p, sigma, change, spread = exact_solution(exact_sr1(S, Y, gamma), g, radius)
+    N = np.tril(S @ Y.T) + np.tril(S @ Y.T, -1).T - gamma * S @ S.T
+    # N is rounded to eps, so B is off by eps ||Psi||^2 ||N^-1||^2 ||N||, and p by cond(B + sigma I) times that.
+    psi = Y - gamma * S
+    inverse = np.linalg.norm(np.linalg.inv(N), 2)
+    off = 40 * EPS * (np.linalg.norm(psi, 2) * inverse) ** 2 * (np.linalg.norm(S) * np.linalg.norm(psi) + abs(gamma))
+    size = float(np.linalg.norm(B.to_dense(), 2)) + sigma
+    tolerance = spread * (off / size + 1e-13)
+    assume(tolerance < 1e-6)  # the solution is well conditioned
+    sol = mblsr1.solve_trust_region(B, g, radius)
+    assert np.linalg.norm(sol.p - p) <= tolerance * np.linalg.norm(p)
+    assert abs(sol.sigma - sigma) <= tolerance * size
+    assert abs(sol.model_change - change) <= tolerance * (abs(change) + size * np.linalg.norm(p) ** 2)

@@ -1,0 +1,187 @@
+"""Algorithm 5 against its literal text, and what every radius rule keeps."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mblsr1.rules.radius import interpolated, progressive
+from mblsr1.types import NAN, Trial
+
+
+def trial(decrease, predicted, s_norm, slope=NAN, slope_new=NAN):
+    return Trial(
+        None, None, None, s_norm, decrease, predicted, decrease, True, 1.0, 0.0, 1.0, slope=slope, slope_new=slope_new
+    )
+
+
+numbers = st.floats(-1e6, 1e6)
+anything = numbers | st.sampled_from([math.nan, math.inf, -math.inf, 0.0])
+trials = st.builds(
+    trial,
+    anything,
+    anything | st.floats(-1e6, -1e-6),
+    st.floats(0, 1e6),
+    numbers | st.just(NAN),
+    numbers | st.just(NAN),
+)
+#: (R, Q, ||s|| / delta) of steps that have a ratio
+steps = st.lists(
+    st.tuples(st.floats(-20, 20), st.floats(-10, -0.01), st.sampled_from([0.1, 0.9, 0.9991, 1.0])),
+    min_size=1,
+    max_size=12,
+)
+all_rules = st.sampled_from(
+    [
+        progressive(),
+        progressive(0.9, "mean-of-ratios", 1.0),
+        progressive(0.0),
+        interpolated(progressive(0.9)),
+    ]
+)
+
+
+@given(all_rules, st.lists(st.tuples(trials, st.booleans()), max_size=30), st.floats(1e-12, 1e5), st.floats(1, 1e3))
+def test_the_radius_stays_within_its_limits(rule, sequence, delta_0, scale):
+    for eps, lowest in ((2.2e-16, 1e-10), (1.2e-7, 1e-8)):
+        state = rule.init(delta_0, scale, eps)
+        assert state.smallest == lowest * scale
+        assert state.largest == max(100 * scale, delta_0)
+        for t, full in sequence:
+            state = rule.update(state, t, full)
+            assert state.smallest <= state.delta <= state.largest
+
+
+def test_initial_state():
+    state = progressive().init(0.5, 2.0, 2.2e-16)
+    assert (state.delta, state.T, state.numerator, state.denominator) == (0.5, 0.0, 0.0, 0.0)
+    assert math.isnan(state.rho_hat)
+
+
+@given(all_rules, st.floats(-30, 30), st.floats(0, 30), st.floats(0.01, 1.0), st.booleans(), numbers, numbers)
+def test_a_better_ratio_never_gives_a_smaller_radius(rule, rho, more, share, full, slope, slope_new):
+    """With all else equal; the slope along p counts after both or after neither."""
+    slope = -abs(slope) - 1e-3
+    state = rule.init(1.0, 1.0, 2.2e-16)
+
+    def radius(ratio):
+        return rule.update(state, trial(-ratio, -1.0, share, slope, slope_new), full).delta
+
+    if not full or rho < 0.1 <= rho + more:
+        assert radius(rho) <= radius(rho + more)
+
+
+@given(steps, st.floats(0, 1), st.floats(0.1, 1.0))
+def test_ratio_of_means_is_theorem_4_4(sequence, zeta, shrink):
+    """rho_hat = sum zeta^(k-j) R_j / sum zeta^(k-j) Q_j, and lines 6-10 of Algorithm 5."""
+    rule = progressive(zeta, "of-means", shrink)
+    state, delta = rule.init(1.0, 1.0, 2.2e-16), 1.0
+    for k in range(len(sequence)):
+        R, Q, share = sequence[k]
+        weights = [zeta ** (k - j) for j in range(k + 1)]
+        top = sum(w * sequence[j][0] for j, w in enumerate(weights))
+        bottom = sum(w * sequence[j][1] for j, w in enumerate(weights))
+        state = rule.update(state, trial(R, Q, share * delta), False)
+        size = sum(w * abs(sequence[j][0]) for j, w in enumerate(weights))
+        assert state.rho_hat == pytest.approx(top / bottom, rel=1e-12, abs=1e-12 * size / abs(bottom))
+        assert pytest.approx(sum(weights), rel=1e-12) == state.T
+        delta = literal_radius(delta, state.rho_hat, share * delta, shrink, state)
+        assert state.delta == delta
+
+
+def literal_radius(delta, rho_hat, s_norm, shrink, state):
+    """Algorithm 5, lines 6-10, with the limits of reading 15."""
+    if rho_hat < 0.1:
+        delta = shrink * min(delta, s_norm)
+    elif rho_hat >= 0.5 and s_norm >= (1 - 1e-3) * delta:
+        delta = 2 * delta
+    return min(max(delta, state.smallest), state.largest)
+
+
+@given(steps, st.floats(0, 1))
+def test_mean_of_ratios_is_algorithm_5(sequence, zeta):
+    """Lines 3-5 as printed, with each ratio clipped to [-10, 10]."""
+    rule = progressive(zeta, "mean-of-ratios", 1.0)
+    state, delta, T, rho_hat = rule.init(1.0, 1.0, 2.2e-16), 1.0, 0.0, 0.0
+    for R, Q, share in sequence:
+        rho = min(max(R / Q, -10.0), 10.0)
+        rho_hat = (zeta * T * rho_hat + rho) / (zeta * T + 1)
+        T = zeta * T + 1
+        state = rule.update(state, trial(R, Q, share * delta), False)
+        assert state.rho_hat == pytest.approx(rho_hat, rel=1e-11, abs=1e-11)
+        assert pytest.approx(T, rel=1e-12) == state.T
+        delta = literal_radius(delta, state.rho_hat, share * delta, 1.0, state)
+        assert state.delta == delta
+
+
+@given(steps, st.sampled_from(["of-means", "mean-of-ratios"]))
+def test_zeta_0_and_the_whole_set_are_the_classic_ratio(sequence, ratio):
+    classic, full = progressive(0.0, ratio), progressive(0.7, ratio)
+    a, b = classic.init(1.0, 1.0, 2.2e-16), full.init(1.0, 1.0, 2.2e-16)
+    for R, Q, share in sequence:
+        t = trial(R, Q, share * a.delta)
+        a, b = classic.update(a, t, False), full.update(b, t, True)
+        rho = R / Q if ratio == "of-means" else min(max(R / Q, -10.0), 10.0)
+        assert a.rho_hat == pytest.approx(rho, rel=1e-15, abs=0)
+        assert b == a
+
+
+def test_zeta_1_is_the_plain_mean():
+    rule = progressive(1.0, "mean-of-ratios")
+    state = rule.init(1.0, 1.0, 2.2e-16)
+    for rho in (1.0, 2.0, -3.0, 4.0):
+        state = rule.update(state, trial(-rho, -1.0, 0.5), False)
+    assert state.rho_hat == 1.0
+    assert state.T == 4.0
+
+
+@given(all_rules, st.sampled_from([(math.nan, -1.0), (-1.0, 0.0), (-1.0, 1.0), (-1.0, math.nan)]), st.booleans())
+def test_a_step_without_a_ratio_changes_nothing(rule, pair, full):
+    state = rule.init(1.0, 1.0, 2.2e-16)
+    assert rule.update(state, trial(*pair, 1.0, -1.0, -1.0), full) == state
+
+
+@pytest.mark.parametrize(("shrink", "expected"), [(0.5, 0.5), (1.0, 1.0)])
+def test_the_printed_rule_does_not_shrink_at_the_boundary(shrink, expected):
+    """Reading 15: with ||s|| = delta the printed first branch leaves delta as it is."""
+    rule = progressive(0.0, "of-means", shrink)
+    state = rule.update(rule.init(1.0, 1.0, 2.2e-16), trial(1.0, -1.0, 1.0), False)
+    assert state.delta == expected
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_interpolated_rule_is_for_the_whole_set(full):
+    noisy = progressive(0.9)
+    rule = interpolated(noisy)
+    start, t = rule.init(1.0, 1.0, 2.2e-16), trial(-0.6, -1.0, 1.0, -1.0, 0.5)
+    state = rule.update(start, t, full)
+    assert (state == noisy.update(start, t, full)) is not full
+
+
+@given(st.floats(-5, -0.1), st.floats(-5, 5), st.floats(0.11, 3))
+def test_poor_ratio_interpolates_by_the_cubic(slope, slope_new, rise):
+    """The radius becomes the minimiser, in (0.1, 0.5) of the step, of the cubic through losses and slopes."""
+    rule = interpolated(progressive())
+    t = trial(rise, -1.0, 0.8, slope, slope_new)
+    state = rule.update(rule.init(1.0, 1.0, 2.2e-16), t, True)
+    # c(x) = slope x + b x^2 + a x^3 with c(1) = rise, c'(1) = slope_new
+    a, b = slope + slope_new - 2 * rise, 3 * rise - 2 * slope - slope_new
+    roots = np.roots([3 * a, 2 * b, slope]) if abs(a) > 1e-9 else np.array([-slope / (2 * b)])
+    minimum = [x.real for x in roots if abs(x.imag) < 1e-12 and 6 * a * x.real + 2 * b > 0]
+    expected = min(max(minimum[0] if minimum else 0.5, 0.1), 0.5)
+    assert state.delta == pytest.approx(0.8 * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("slope_new", "growth"), [(-0.1, 2.0), (-0.8, 5.0), (-0.99, 10.0), (-1.5, 10.0), (0.5, 2.0)])
+def test_good_ratio_grows_to_where_the_slope_vanishes(slope_new, growth):
+    """Slopes -1 at 0 and slope_new at 1: the secant is zero at 1/(1 + slope_new), kept within 2 and 10."""
+    rule = interpolated(progressive())
+    start = rule.init(1.0, 1.0, 2.2e-16)
+    state = rule.update(start, trial(-0.9, -1.0, 1.0, -1.0, slope_new), True)
+    assert state.delta == pytest.approx(growth, rel=1e-12)
+    short = rule.update(start, trial(-0.9, -1.0, 0.5, -1.0, slope_new), True)
+    assert short.delta == 1.0
+    fair = rule.update(start, trial(-0.5, -1.0, 1.0, -1.0, slope_new), True)
+    assert fair.delta == 1.0
