@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mblsr1 import _array
 from mblsr1._array import Array, HostArray
@@ -67,6 +68,7 @@ class PairMemory:
         self.order: list[int] = []
         self.pending: tuple[Array, Array] | None = None
         self.n_refused = 0
+        self.scores = np.zeros(2)  # running log error of the models that compete (steps/model.py)
         self.matrix: Any = None  # what was last built from the pairs; gone when they change
         self._view: Array | None = None
         self._rows_s = np.zeros(0, dtype=np.intp)
@@ -160,10 +162,22 @@ class PairMemory:
         outer = scale[:, None] * scale
         return GramBlocks(gram[:k, :k] * outer, gram[:k, k:] * outer, gram[k:, k:] * outer)
 
-    def over_s_rows(self, coefficients: HostArray) -> HostArray:
-        """Turn (k, j) coefficients over the unit s, oldest first, into (2m, j) ones over the rows."""
-        out = np.zeros((2 * self.capacity, coefficients.shape[1]))
-        out[self._rows_s] = coefficients / np.sqrt(self.gram[self._rows_s, self._rows_s])[:, None]
+    def over_rows(self, of_s: HostArray, of_y: HostArray | None = None, used: NDArray[Any] | None = None) -> HostArray:
+        """Turn (k, j) coefficients over unit pairs, oldest first, into (2m, j) ones over the rows.
+
+        Parameters
+        ----------
+        of_s, of_y : array (k, j)
+            Coefficients of s / ||s|| and y / ||s||.
+        used : array of int, optional
+            Which of the stored pairs these are; all by default.
+        """
+        rows = self._rows_s if used is None else self._rows_s[used]
+        scale = 1.0 / np.sqrt(self.gram[rows, rows])[:, None]
+        out = np.zeros((2 * self.capacity, of_s.shape[1]))
+        out[rows] = of_s * scale
+        if of_y is not None:
+            out[rows + 1] = of_y * scale
         return out
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
@@ -178,6 +192,7 @@ class PairMemory:
         return {
             "rows": self.rows,
             "gram": self.gram.copy(),
+            "scores": self.scores.copy(),
             "order": np.asarray(self.order, dtype=np.int64),
             "n_refused": self.n_refused,
             "pending": None if self.pending is None else {"s": self.pending[0], "y": self.pending[1]},
@@ -192,6 +207,7 @@ class PairMemory:
             )
         self.rows = _array.adopt(saved["rows"], self.rows)
         self.gram = np.array(saved["gram"])
+        self.scores = np.array(saved["scores"])
         self.order = [int(slot) for slot in saved["order"]]
         self.n_refused = int(saved["n_refused"])
         pending = saved["pending"]

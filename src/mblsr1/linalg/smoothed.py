@@ -70,7 +70,7 @@ def smoothed(pairs: PairMemory, absolute: bool = True, xx: dict = {}) -> Spectra
     E = directions[:, kept] / np.sqrt(size[kept])
     A = E.T @ blocks.SY @ E
     lam, U = np.linalg.eigh(0.5 * (A + A.T))
-    T = pairs.over_s_rows(E @ U)
+    T = pairs.over_rows(E @ U)
     if xx.get("dbg"): print(lam.round(2)[:5], lam.round(2)[-8:], len(lam), np.median(lam))
     if "lmin" in xx: lam = np.maximum(np.abs(lam), xx["lmin"] * gamma)
     if "add" in xx: lam = np.abs(lam) + xx["add"] * gamma

@@ -13,6 +13,8 @@ __all__ = ["Spectrum", "independent", "unit_gram"]
 
 #: A row whose pivot in the normalised Gram falls under this depends on newer ones (cond about 1e5).
 PIVOT_TOLERANCE = 1e-10
+#: A pivot under this times ||c||^2 may be rounding: some hundred eps.
+_PIVOT_ROUNDING = 1e-13
 #: A squared norm that cancels below this share of its terms is rounding.
 _CANCELLED = 1e-14
 
@@ -65,8 +67,10 @@ def unit_gram(G: HostArray, terms: HostArray) -> tuple[HostArray, HostArray]:
 def independent(unit: HostArray, limit: int) -> list[int]:
     """Indices of rows to keep, ascending; the last rows (the newest) are kept first.
 
-    A row is left out where its pivot in the Cholesky factorisation, newest first, is
-    under the tolerance, or where `limit` (the dimension d) rows are kept already.
+    A row is left out where its pivot in the Cholesky factorisation, newest first, is under the
+    tolerance or may be nothing but rounding, or where `limit` (the dimension d) rows are kept already.
+    The pivot is the square of row i minus a combination of newer rows, c'Uc with c_i = 1: rounding in
+    it is about eps ||c||^2, and c is large where an earlier pivot was small.
     """
     k = unit.shape[0]
     if k == 0:
@@ -74,15 +78,19 @@ def independent(unit: HostArray, limit: int) -> list[int]:
     if k <= limit:
         factor, info = scipy.linalg.lapack.dpotrf(unit[::-1, ::-1], lower=1, clean=0)
         if info == 0 and float(factor.diagonal().min()) ** 2 > PIVOT_TOLERANCE:
-            return list(range(k))
+            inverse = scipy.linalg.lapack.dtrtri(factor, lower=1)[0]
+            if float(np.einsum("ij,ij->i", np.tril(inverse), np.tril(inverse)).max()) * _PIVOT_ROUNDING < 1.0:
+                return list(range(k))
     return _independent_one_by_one(unit, limit)
 
 
 def _independent_one_by_one(unit: HostArray, limit: int) -> list[int]:
-    rest = unit.copy()
+    rest, c = unit.copy(), np.eye(unit.shape[0])
     kept: list[int] = []
     for i in range(unit.shape[0] - 1, -1, -1):
-        if len(kept) < limit and rest[i, i] > PIVOT_TOLERANCE:
+        if len(kept) < limit and rest[i, i] > max(PIVOT_TOLERANCE, _PIVOT_ROUNDING * float(c[i] @ c[i])):
             kept.append(i)
-            rest -= np.outer(rest[:, i], rest[i, :] / rest[i, i])
+            share = rest[:i, i, None] / rest[i, i]
+            c[:i] -= share * c[i]
+            rest[:i, :i] -= share * rest[i, :i]
     return kept[::-1]

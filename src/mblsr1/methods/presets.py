@@ -18,7 +18,7 @@ from mblsr1.rules import pairs as pair_rules
 from mblsr1.rules import radius as radius_rules
 from mblsr1.rules.batch import default_check_size, noise_growth, progress_check
 from mblsr1.steps.get_step import LineSearchSettings, get_step
-from mblsr1.steps.model import build_model, build_smoothed
+from mblsr1.steps.model import build_better, build_model, build_smoothed
 from mblsr1.steps.overlap import overlap_step
 from mblsr1.steps.resolve import resolve
 from mblsr1.types import Carried, Method, Point, Trial
@@ -127,6 +127,7 @@ class Options:
     ratio_reset: bool = True
     theta: float = 0.0
     limit: float = 1.0
+    matrix: str = "better"
     xx: dict = field(default_factory=dict)
     mixing: str = "convex"
     check_both: bool = False
@@ -200,7 +201,7 @@ class Options:
             check_every=10, progress_decrease=0.0, progress_fraction=0.1, sgd_weight=0.1, learning_rate=0.1,
             momentum=0.9, ratio="mean-of-ratios", scaling=scaling_rules.constant(1.0), globalization="line-search",
             radius_shrink=1.0, interpolate=False, overlap=0.0, poor_ratio=0.1,
-            good_ratio=0.5, ratio_reset=False, mixing="printed",
+            good_ratio=0.5, ratio_reset=False, matrix="sr1", mixing="printed",
         ).replace(**changes)  # fmt: skip
 
     @classmethod
@@ -297,7 +298,7 @@ def _noisy(o: Options) -> Regime:
 
 
 def _whole(o: Options) -> Regime:
-    build = partial(build_model, scaling=o.scaling, skip_tolerance=o.skip_tolerance)
+    build = partial(build_better if o.matrix == "better" else build_model, scaling=o.scaling, skip_tolerance=o.skip_tolerance)
     radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink)
     if o.globalization == "trust-region":
 
