@@ -22,6 +22,9 @@ _RATIO_CLIP = 10.0
 #: Below this the mean ratio makes the radius shrink, from the other on it may grow (Alg. 5, l. 6 and 8).
 _POOR, _GOOD = 0.1, 0.5
 _GROWTH = 2.0
+#: On the whole set every step is checked by its loss: the radius needs no upper limit.
+_UNBOUNDED = 1e100
+K = dict(poor=.1, good=.75, g0=2., g1=10.)
 
 
 class RadiusState(NamedTuple):
@@ -132,13 +135,13 @@ def interpolated(noisy: RadiusRule) -> RadiusRule:
             return noisy.update(state, trial, full_batch)
         if not (math.isfinite(trial.decrease) and trial.predicted < 0.0):
             return state
-        state = _ratio_of_means(state, trial, 0.0)
-        if state.rho_hat < _POOR:
+        state = _ratio_of_means(state._replace(largest=_UNBOUNDED), trial, 0.0)
+        if state.rho_hat < K['poor']:
             return state.with_delta(_clip(_cubic_minimiser(trial), 0.1, 0.5) * trial.s_norm)
-        if state.rho_hat > 0.75 and trial.s_norm > 0.8 * state.delta:
+        if state.rho_hat > K['good'] and trial.s_norm > 0.8 * state.delta:
             change = trial.slope - trial.slope_new
             share = trial.slope / change if change < 0.0 else 10.0
-            return state.with_delta(max(state.delta, _clip(share, 2.0, 10.0) * trial.s_norm))
+            return state.with_delta(max(state.delta, _clip(share, K['g0'], K['g1']) * trial.s_norm))
         return state
 
     return RadiusRule(noisy.init, update)
