@@ -61,7 +61,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, skip_toleran
     def step(oracle: Oracle, state: SR1State, point: Point, rng: np.random.Generator) -> tuple[SR1State, Outcome]:
         trial, carried = _trial(oracle, state, point, build, rules.line_search)
         if trial.stationary:
-            return state, _outcome(state, point, trial, point)
+            return state, _outcome(state, point, trial, point, stuck=oracle.is_full)
         state = state._replace(carried=carried, n_restarts=state.n_restarts + trial.restarted)
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)
