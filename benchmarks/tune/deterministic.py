@@ -134,7 +134,7 @@ def settings(problem: str, runner: str, options: dict[str, Any]) -> Settings:
 
 def jobs(problems: list[str], chosen: list[str] | None = None) -> list[tuple[str, list[Row]]]:
     """Return per problem the runs that are missing; a problem is compiled once for all of them."""
-    have = STORE.keys()
+    have = STORE.finished()
     rows = {key({"row": row}): row for name, row in methods().items() if chosen is None or name in chosen}
     missing = [(p, [r for r in rows.values() if key(settings(p, *r)) not in have]) for p in problems]
     return [job for job in missing if job[1]]

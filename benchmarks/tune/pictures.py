@@ -68,14 +68,12 @@ def ratios(found: Table, path: Path) -> None:
     fig, ax = plt.subplots(figsize=(9, 1.2 + 0.34 * len(tasks)), layout="constrained")
     for family in stochastic.grids():
         points = [(against(found[t], family), i) for i, t in enumerate(tasks)]
-        points = [(x, i) for x, i in points if not math.isnan(x)]
+        points = [(x, i) for x, i in points if math.isfinite(x)]
         if points:
-            x, rows = zip(*points, strict=True)
             bold = family.startswith("mblsr1")
+            look = {"color": COLORS.get(family), "s": 70 if bold else 26, "zorder": 2 + bold}
             marker = "s" if family in stochastic.STRUCTURED else "o"
-            ax.scatter(
-                x, rows, label=family, color=COLORS.get(family), s=70 if bold else 26, marker=marker, zorder=2 + bold
-            )
+            ax.scatter(*zip(*points, strict=True), label=family, marker=marker, **look)
     ax.axvline(1.0, color="0.4", lw=1)
     names = [f"{t} (reporting)" if TASKS[t].role == "reporting" else t for t in tasks]
     ax.set_yticks(range(len(tasks)), names)

@@ -1,7 +1,7 @@
 """Markdown tables of all finished runs, and pictures of the stochastic ones.
 
-A family's setting on a task is the one with the smallest mean final training loss over the seeds;
-a setting that did not stay finite on every seed, or lacks a seed, is not eligible.
+A family's setting on a task is the one with the smallest mean final training loss over the seeds.
+A run that did not stay finite counts as an infinite loss; a setting that lacks a seed is left out.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ class Best(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """Mean final training loss."""
-        return statistics.fmean(r["loss"] for r in self.runs)
+        """Mean final training loss; infinite where a run did not stay finite."""
+        return statistics.fmean(self.values("loss"))
+
+    def values(self, name: str) -> list[float]:
+        """Return one number a run."""
+        return [math.inf if r[name] is None else r[name] for r in self.runs]
 
     @property
     def step_seconds(self) -> float:
@@ -46,8 +50,8 @@ Table = dict[str, dict[str, Best]]
 
 
 def chosen(grid: Iterable[tuple[dict[str, Any], list[dict[str, Any]], str]], seeds: int) -> Best | None:
-    """Return the best eligible setting of a grid of (options, runs, version)."""
-    whole = [Best(*g) for g in grid if len(g[1]) == seeds and all(r["loss"] is not None for r in g[1])]
+    """Return the best setting of a grid of (options, runs, version) that has all its seeds."""
+    whole = [Best(*g) for g in grid if len(g[1]) == seeds]
     return min(whole, key=lambda b: b.loss, default=None)
 
 
@@ -87,6 +91,8 @@ def against(row: dict[str, Best], family: str) -> float:
 
 def spread(values: list[float], form: str) -> str:
     """Mean and standard deviation."""
+    if not all(map(math.isfinite, values)):
+        return "not finite"
     sd = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.fmean(values):{form}} ± {sd:.1g}"
 
@@ -106,23 +112,23 @@ def task_table(task: str, row: dict[str, Best]) -> str:
     for family, best in row.items():
         time = best.step_seconds / row["SGD"].step_seconds if "SGD" in row else math.nan
         options = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.options.items())
-        loss = spread([r["loss"] for r in best.runs], ".4g")
-        accuracy = spread([r["accuracy"] for r in best.runs], ".4f")
+        loss = spread(best.values("loss"), ".4g")
+        accuracy = spread(best.values("accuracy"), ".4f")
         steps = statistics.median(r["steps"] for r in best.runs)
         name = f"{family} (sees matrices)" if family in stochastic.STRUCTURED else family
-        lines.append(
-            f"| {name} | {options or '-'} | {loss} | {accuracy} | {against(row, family):.2f} | {steps:,.0f} | {time:.2f} |"
-        )
+        cells = (name, options or "-", loss, accuracy, f"{against(row, family):.2f}", f"{steps:,.0f}", f"{time:.2f}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def summary(found: Table) -> str:
     """Return the geometric mean of the ratios to the best first-order method, by role."""
-    lines = ["| method | " + " | ".join(f"{role} tasks: ratio (tasks, below 1)" for role in ("selection", "reporting"))]
-    lines = [lines[0] + " |", "| --- | --- | --- |"]
+    roles = ("selection", "reporting")
+    heads = [f"{role} tasks: ratio (tasks, below 1)" for role in roles]
+    lines = [f"| method | {' | '.join(heads)} |", "| --- | --- | --- |"]
     for family in stochastic.grids():
         cells = []
-        for role in ("selection", "reporting"):
+        for role in roles:
             ratios = [against(row, family) for task, row in found.items() if TASKS[task].role == role]
             ratios = [r for r in ratios if not math.isnan(r)]
             mean = math.exp(statistics.fmean(math.log(r) for r in ratios)) if ratios else math.nan
@@ -144,9 +150,8 @@ def machine() -> str:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return (
-        f"{model}, {os.cpu_count()} cores, one thread a run; Python {platform.python_version()}, {', '.join(versions)}"
-    )
+    versions.insert(0, f"Python {platform.python_version()}")
+    return f"{model}, {os.cpu_count()} cores, one thread a run; {', '.join(versions)}"
 
 
 def write(seeds: int, folder: Path = RESULTS) -> str:
@@ -174,16 +179,17 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         "# Development bench",
         f"{machine()}. Written by `python -m nox -s tune -- report`.",
         "## Deterministic problems",
-        f"Evaluations until the gradient is within {deterministic.TOLERANCE:g} max(1, its norm at the start), 2-norm; at most "
-        f"{deterministic.MAX_PAIRED:,} paired evaluations and {deterministic.MAX_SECONDS:g} s. Paired: a loss and a "
-        "gradient at one point count once. Ratios are geometric means over the problems that both methods solve. All "
-        "of these problems were used while the default was chosen.",
+        f"Evaluations until the gradient is within {deterministic.TOLERANCE:g} max(1, its norm at the start), 2-norm; "
+        f"at most {deterministic.MAX_PAIRED:,} paired evaluations and {deterministic.MAX_SECONDS:g} s. Paired: a loss "
+        "and a gradient at one point count once. Ratios are geometric means over the problems that both methods solve. "
+        "All of these problems were used while the default was chosen.",
         report_deterministic.table(solved),
         "## Stochastic tasks",
         f"Seeds 0 to {seeds - 1}; every method starts at the same weights and spends the same number of "
         "sample-gradients. Each family's setting is the one of its grid with the smallest mean final training loss; "
-        f"mblsr1 has one setting for all tasks (code {', '.join(ours) or 'not run'}). Mean ± standard deviation over the "
-        f"seeds, last iterate. Losses below {FLOOR:g} count as {FLOOR:g} in ratios. Times are CPU times on a shared machine: a guide only.",
+        f"mblsr1 has one setting for all tasks (code {', '.join(ours) or 'not run'}). Mean ± standard deviation over "
+        f"the seeds, last iterate. Losses below {FLOOR:g} count as {FLOOR:g} in ratios. Times are CPU times on a "
+        "shared machine: a guide only.",
         "Geometric mean of final training loss over that of the best first-order method (SGD, Adam, AdamW or "
         "schedule-free AdamW, each tuned, whichever is best on the task):",
         summary(found),

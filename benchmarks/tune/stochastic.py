@@ -70,7 +70,7 @@ def jobs(
     tasks: list[str], seeds: int, families: list[str] | None = None, epochs: float | None = None
 ) -> list[Settings]:
     """Runs that are missing, task by task, one seed after the other."""
-    have = STORE.keys()
+    have = STORE.finished()
     chosen = {f: g for f, g in grids().items() if families is None or f in families}
     runs = [
         settings(task, family, options, seed, epochs)

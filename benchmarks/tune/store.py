@@ -85,7 +85,7 @@ class Store:
                 found.append(json.loads(path.read_text(encoding="utf-8")))
         return found
 
-    def keys(self) -> set[str]:
+    def finished(self) -> set[str]:
         """Hashes of the finished runs."""
         return {key(r["settings"]) for r in self.records()}
 
