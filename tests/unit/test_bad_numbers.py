@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mblsr1
-from mblsr1 import LSR1, Options, scaling, solve_trust_region
+from mblsr1 import LSR1, Options, TrustRegionSolution, scaling, solve_trust_region
+from mblsr1.linalg.pairs import PairMemory
+from mblsr1.problem import Counts, Problem
 from mblsr1.rules import hybrid, radius
+from mblsr1.steps.resolve import resolve
 from mblsr1.types import Trial
 
 D, N = 4, 12
@@ -155,6 +158,30 @@ def test_faults_that_keep_coming(how, fault, loss_fault, every, which):
     w0 = np.linspace(-1.0, 1.0, D)
     result = mblsr1.minimize(user.fun, user.grad, w0, N, rng=0, max_samples=300, **{**how, "batch_size": 4})
     check(result, user, 300, w0)
+
+
+def test_a_case_that_once_divided_by_zero():
+    user, w0 = Faulty({0: "-huge"}, {27: "huge"}), np.linspace(-1.0, 1.0, D)
+    result = mblsr1.minimize(
+        user.fun, user.grad, w0, N, rng=2, max_samples=400, max_steps=60, batch_size=4, check_every=3
+    )
+    check(result, user, 400, w0)
+
+
+def test_a_step_that_is_not_a_number_is_rejected_and_leaves_a_radius():
+    class Broken:
+        g_norm = 1.0
+
+        def solve(self, delta):
+            return TrustRegionSolution(np.full(D, np.nan), math.inf, -1.0, True, False, math.nan, -1.0)
+
+    asked = Faulty({}, {})
+    oracle = Problem(asked.fun, asked.grad, None, np.ones(D), False, Counts()).bind(None, 1, True)
+    point = oracle.point(np.ones(D))
+    trial = resolve(oracle, point, PairMemory(point.w, 3), 0.5, 1e-10, lambda memory, g: Broken())
+    assert trial.point is None
+    assert 0.0 < trial.radius < 0.5
+    assert asked.asked == {"f": 1, "g": 1}
 
 
 # --- at a trial point ------------------------------------------------------------------------------
@@ -406,6 +433,38 @@ def test_the_subproblem_with_a_gradient_of_any_size(size, delta):
     if size / delta < 1e300:
         assert solution.model_change < 0.0 or size * delta < 1e-300
         assert np.linalg.norm(solution.p) == pytest.approx(delta, rel=1e-12)
+
+
+def test_a_pair_whose_curvature_has_no_square_is_refused():
+    matrix = LSR1(np.zeros((0, 3)), np.zeros((0, 3)), gamma=1.0)
+    s = np.array([1e-10, 0.0, 0.0])
+    assert not matrix.update(s, 1e150 * np.ones(3))
+    assert matrix.update(s, 1e130 * np.ones(3))
+    gamma = scaling.ceiling()(matrix.pairs.blocks())
+    assert math.isfinite(LSR1(s[None, :], 1e130 * np.ones((1, 3)), gamma=gamma).eigenvalues()[0])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1.0, 1e200, 1e300])
+@pytest.mark.parametrize("rho", [-1e3, -1.0, 0.0, 0.05, 0.3, 0.9, 1.0, 1e3])
+@pytest.mark.parametrize("slope_new", [-1e4, -1.0, 0.0, 1.0, 1e4])
+def test_the_interpolated_radius_is_never_nan_and_does_not_depend_on_the_size_of_the_loss(size, rho, slope_new):
+    rule = radius.interpolated(radius.progressive())
+
+    def moved(size):
+        trial = Trial(
+            None, None, None, 1.0, -rho * size, -size, -rho * size, True, 1.0, 1.0, 1.0, -2.0 * size, slope_new * size
+        )
+        return rule.update(rule.init(1.0, 1.0, 2e-16), trial, True).delta
+
+    assert 0.1 <= moved(size) <= 10.0
+    assert moved(size) == pytest.approx(moved(1.0), rel=1e-9)
+    assert moved(size) < 1.0 if rho < 0.1 else moved(size) >= 1.0
+
+
+def test_slopes_that_overflow_leave_a_radius():
+    rule = radius.interpolated(radius.progressive())
+    trial = Trial(None, None, None, 1.0, -1e300, -1e300, -1e300, True, 1.0, 1.0, 1.0, -math.inf, 0.0)
+    assert rule.update(rule.init(1.0, 1.0, 2e-16), trial, True).delta == 2.0
 
 
 @every_way
