@@ -97,6 +97,14 @@ def spread(values: list[float], form: str) -> str:
     return f"{statistics.fmean(values):{form}} ± {sd:.1g}"
 
 
+def described(family: str, options: dict[str, Any]) -> str:
+    """Return a setting as text, with a star where its rate is the first or last of the grid."""
+    rates = sorted({o["rate"] for o in stochastic.grids().get(family, []) if "rate" in o})
+    star = "*" if rates and options.get("rate") in (rates[0], rates[-1]) else ""
+    texts = [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items()]
+    return (", ".join(texts) or "-") + star
+
+
 def task_table(task: str, row: dict[str, Best]) -> str:
     """Return one task's families: setting, loss, accuracy, ratio and time."""
     t, any_run = TASKS[task], next(iter(row.values())).runs[0]
@@ -111,12 +119,19 @@ def task_table(task: str, row: dict[str, Best]) -> str:
     ]
     for family, best in row.items():
         time = best.step_seconds / row["SGD"].step_seconds if "SGD" in row else math.nan
-        options = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.options.items())
         loss = spread(best.values("loss"), ".4g")
         accuracy = spread(best.values("accuracy"), ".4f")
         steps = statistics.median(r["steps"] for r in best.runs)
         name = f"{family} (sees matrices)" if family in stochastic.STRUCTURED else family
-        cells = (name, options or "-", loss, accuracy, f"{against(row, family):.2f}", f"{steps:,.0f}", f"{time:.2f}")
+        cells = (
+            name,
+            described(family, best.options),
+            loss,
+            accuracy,
+            f"{against(row, family):.2f}",
+            f"{steps:,.0f}",
+            f"{time:.2f}",
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -188,7 +203,7 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         f"Seeds 0 to {seeds - 1}; every method starts at the same weights and spends the same number of "
         "sample-gradients. Each family's setting is the one of its grid with the smallest mean final training loss; "
         f"mblsr1 has one setting for all tasks (code {', '.join(ours) or 'not run'}). Mean ± standard deviation over "
-        f"the seeds, last iterate. Losses below {FLOOR:g} count as {FLOOR:g} in ratios. Times are CPU times on a "
+        f"the seeds, last iterate; a star: the rate is at an end of its grid. Losses below {FLOOR:g} count as {FLOOR:g} in ratios. Times are CPU times on a "
         "shared machine: a guide only.",
         "Geometric mean of final training loss over that of the best first-order method (SGD, Adam, AdamW or "
         "schedule-free AdamW, each tuned, whichever is best on the task):",

@@ -28,20 +28,20 @@ VARIANTS: dict[str, dict[str, Any]] = {"default": {}}
 
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
 STRUCTURED = ("SOAP",)
-SGD_RATES, ADAM_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03)
+SGD_RATES, ADAM_RATES, LARGER_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03), (0.003, 0.01, 0.03, 0.1)
 POINTS, WATCHED = 20, 2_000
 STORE = Store("stochastic")
 
 
 def grids() -> dict[str, list[dict[str, Any]]]:
     """Settings tried, by family."""
-    adam = [{"rate": r} for r in ADAM_RATES]
+    larger = [{"rate": r} for r in LARGER_RATES]
     return {
         "SGD": [{"rate": r, "momentum": 0.9} for r in SGD_RATES],
-        "Adam": adam,
+        "Adam": [{"rate": r} for r in ADAM_RATES],
         "AdamW cosine": [{"rate": r, "decay": d} for r, d in itertools.product(ADAM_RATES, (0.0, 0.01))],
-        "schedule-free AdamW": adam,
-        "SOAP": adam,
+        "schedule-free AdamW": larger,
+        "SOAP": larger,
         **{f"mblsr1 {name}": [options] for name, options in VARIANTS.items()},
     }
 

@@ -43,7 +43,8 @@ def warm_up(name: str) -> None:
     parameter = torch.nn.Parameter(torch.ones(1, 1))
     parameter.grad = torch.ones(1, 1)
     rest = {"decay": 0.0} if name == "AdamW cosine" else {}
-    MAKERS[name]([parameter], 1, rate=0.01, **rest)[0].step()
+    optimizer, _schedule = MAKERS[name]([parameter], 1, rate=0.01, **rest)  # the schedule must outlive the step
+    optimizer.step()
 
 
 def train(

@@ -201,6 +201,13 @@ def test_a_run_spends_its_budget_and_is_not_made_twice(small_task, store, family
     assert small_task.jobs(["ecoli"], 1, [family], epochs=3) == jobs[1:]
 
 
+def test_a_rate_at_the_end_of_its_grid_is_marked():
+    report = module("tune.report")
+    assert report.described("SGD", {"rate": 1.0, "momentum": 0.9}) == "rate 1, momentum 0.9*"
+    assert report.described("SGD", {"rate": 0.1, "momentum": 0.9}) == "rate 0.1, momentum 0.9"
+    assert report.described("mblsr1 default", {}) == "-"
+
+
 def test_selection_and_reporting_sets_are_apart():
     tasks = module("tune.tasks")
     assert not set(tasks.SELECTION_SETS) & set(tasks.REPORTING_SETS)
