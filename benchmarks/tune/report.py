@@ -203,8 +203,8 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         f"Seeds 0 to {seeds - 1}; every method starts at the same weights and spends the same number of "
         "sample-gradients. Each family's setting is the one of its grid with the smallest mean final training loss; "
         f"mblsr1 has one setting for all tasks (code {', '.join(ours) or 'not run'}). Mean ± standard deviation over "
-        f"the seeds, last iterate; a star: the rate is at an end of its grid. Losses below {FLOOR:g} count as {FLOOR:g} in ratios. Times are CPU times on a "
-        "shared machine: a guide only.",
+        f"the seeds, last iterate; a star: the rate is at an end of its grid. Losses below {FLOOR:g} count as "
+        f"{FLOOR:g} in ratios. Times are CPU times on a shared machine: a guide only.",
         "Geometric mean of final training loss over that of the best first-order method (SGD, Adam, AdamW or "
         "schedule-free AdamW, each tuned, whichever is best on the task):",
         summary(found),
