@@ -449,7 +449,7 @@ def exact_solution(B, g, radius):
         return mp.sqrt(sum((a[i] / (lam[i] + sigma)) ** 2 for i in range(n)))
 
     low = max(mp.mpf(0), -min(lam))
-    if low == 0 and norm(mp.mpf(0)) <= radius:
+    if min(lam) > 0 and norm(mp.mpf(0)) <= radius:
         sigma = mp.mpf(0)
     else:
         high = low + mp.norm(a) / radius + 1
