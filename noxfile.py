@@ -53,3 +53,10 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".")
     for script in ("overhead", "memory"):
         session.run("python", f"benchmarks/micro/{script}.py")
+
+
+@nox.session
+def tune(session: nox.Session) -> None:
+    """Run the development bench: ``-- deterministic``, ``-- stochastic``, ``-- report``; finished runs are kept."""
+    session.install("-e", ".", "jax", "sif2jax", "torch==2.13.0", "pytorch-optimizer", "pillow", "matplotlib")
+    session.run("python", "-m", "benchmarks.tune", *session.posargs)

@@ -16,7 +16,7 @@ else:
     _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
     settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=_SLOW)
     settings.register_profile("dev", deadline=None, max_examples=30, suppress_health_check=_SLOW)
-    settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=_SLOW)
+    settings.register_profile("thorough", deadline=None, max_examples=500, suppress_health_check=_SLOW)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,12 +12,13 @@ from tqdm.auto import tqdm
 
 from mblsr1 import _array
 from mblsr1._array import Array
+from mblsr1.arguments import check_budgets, check_functions, checked_options, checked_rng, checked_start, size_of
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
-from mblsr1.sampling import Sampler, checked_sampler
+from mblsr1.sampling import checked_sampler
 from mblsr1.types import MESSAGES, NAN, Method, Outcome, Point, Status
 
 __all__ = ["Step", "iterate", "minimize"]
@@ -31,8 +31,6 @@ _STREAM_CHECK = 10
 #: Columns that every history has, whatever the method.
 _FIRST, _LAST = ("step", "loss", "loss_after", "grad_norm"), ("batch_size", "n_samples", "nfev", "njev")
 _COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope")
-#: Options that a method other than MB-LSR1 obeys.
-_DRIVER_OPTIONS = {"batch_size", "gtol", "check_every", "steps_per_batch"}
 
 Callback = Callable[["Step"], Any]
 
@@ -217,16 +215,16 @@ class _Run:
         self, fun: Any, grad: Any, w0: Any, sampler: Any, method: Any, options: Any, rng: Any, max_steps: Any,
         max_samples: Any, callback: Any, state: Any, hvp: Any, changes: dict[str, Any],
     ) -> None:  # fmt: skip
-        self.options = _checked_options(method, options, changes)
+        self.options = checked_options(method, options, changes)
         self.method: Method = mb_lsr1(self.options) if method is None else method
-        w0 = _checked_start(w0)
-        _check_functions(fun, grad, hvp, callback)
-        _check_budgets(max_steps, max_samples)
+        w0 = checked_start(w0)
+        check_functions(fun, grad, hvp, callback)
+        check_budgets(max_steps, max_samples)
         self.sampler = checked_sampler(sampler)
-        self.n_samples = _size_of(self.sampler)
+        self.n_samples = size_of(self.sampler)
         if self.options.check_size == "all" and self.n_samples is None:
             raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
-        self.rng = _checked_rng(rng)
+        self.rng = checked_rng(rng)
         self.callback = callback
         self.w: Array = _array.copy(_array.flatten(w0))
         self.inner: Any = self.method.init(self.w)
@@ -487,79 +485,3 @@ class _Run:
             raise ValueError(f"state: needs a bit generator of NumPy, got {saved['bit_generator']!r}")
         if type(self.rng.bit_generator) is not kind:
             self.rng = np.random.Generator(kind())
-
-
-def _checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Options:
-    if options is not None and not isinstance(options, Options):
-        raise TypeError(f"options: must be an mblsr1.Options, got {type(options).__name__}")
-    checked = (Options() if options is None else options).replace(**changes)
-    if method is not None:
-        if not isinstance(method, Method):
-            raise TypeError(f"method: must be None or a Method such as mblsr1.sgd(0.1), got {type(method).__name__}")
-        foreign = sorted(set(changes) - _DRIVER_OPTIONS)
-        if foreign:
-            raise ValueError(
-                f"{foreign[0]}: is an option of MB-LSR1; method {method.name!r} obeys "
-                f"{', '.join(sorted(_DRIVER_OPTIONS))}"
-            )
-    return checked
-
-
-def _checked_start(w0: Any) -> Array:
-    try:
-        w = _array.as_array(w0)
-    except (TypeError, ValueError):
-        raise TypeError(f"w0: must be an array of real numbers, got {type(w0).__name__}") from None
-    if w.dtype == object or str(w.dtype).startswith(("<U", "|S", "|b")):
-        raise TypeError(f"w0: must be an array of real floating numbers, got dtype {w.dtype}")
-    if _array.is_integer(w):
-        w = _array.to_default_float(w)
-    if not _array.is_real_floating(w):
-        raise TypeError(f"w0: must be an array of real floating numbers, got dtype {w.dtype}")
-    if math.prod(w.shape) == 0:
-        raise ValueError(f"w0: must have at least one entry, got shape {tuple(w.shape)}")
-    if not _array.all_finite(w):
-        raise ValueError("w0: must be finite, got an entry that is nan or infinite")
-    return w
-
-
-def _checked_rng(rng: Any) -> np.random.Generator:
-    if isinstance(rng, np.random.Generator) or rng is None:
-        return np.random.default_rng(rng)
-    if isinstance(rng, bool) or not isinstance(rng, numbers.Integral):
-        raise TypeError(f"rng: must be None, an int >= 0 or a numpy.random.Generator, got {rng!r:.60}")
-    if rng < 0:
-        raise ValueError(f"rng: must be None, an int >= 0 or a numpy.random.Generator, got {rng!r}")
-    return np.random.default_rng(int(rng))
-
-
-def _size_of(sampler: Sampler | None) -> int | None:
-    """The size N of the whole set: 1 without a sampler, None for a stream."""
-    if sampler is None:
-        return 1
-    return None if sampler.n_samples is None else int(sampler.n_samples)
-
-
-def _check_functions(fun: Any, grad: Any, hvp: Any, callback: Any) -> None:
-    if not callable(fun):
-        raise TypeError(f"fun: must be a callable fun(w, batch), got {type(fun).__name__}")
-    if grad is not True and not callable(grad):
-        raise TypeError(
-            f"grad: must be a callable grad(w, batch), or True where fun returns (loss, gradient), got {grad!r:.60}"
-        )
-    for name, value in (("hvp", hvp), ("callback", callback)):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name}: must be None or a callable, got {type(value).__name__}")
-
-
-def _check_budgets(max_steps: Any, max_samples: Any) -> None:
-    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, numbers.Integral)):
-        raise TypeError(f"max_steps: must be None or an int >= 0, got {max_steps!r}")
-    if max_steps is not None and max_steps < 0:
-        raise ValueError(f"max_steps: must be None or an int >= 0, got {max_steps!r}")
-    if max_samples is None:
-        return
-    if isinstance(max_samples, bool) or not isinstance(max_samples, numbers.Real):
-        raise TypeError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")
-    if math.isnan(max_samples) or max_samples < 0:
-        raise ValueError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")

@@ -88,7 +88,7 @@ class Trial(NamedTuple):
     restarted: bool = False
     flipped: bool = False
     rejections: int = 0
-    stationary: bool = False  # the batch gradient is zero: no step, and nothing learnt
+    stationary: bool = False  # the norm of the batch gradient is zero or overflows: no step, and nothing learnt
 
 
 class Carried(NamedTuple):

@@ -62,7 +62,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
         regime = rules.whole if oracle.is_full else rules.noisy
         trial, carried = regime.step(oracle, point, state)
         if trial.stationary:
-            return state, _outcome(state, point, trial)
+            return state, _outcome(state, point, trial, stuck=oracle.is_full)
         state = state._replace(carried=carried, n_restarts=state.n_restarts + trial.restarted)
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)

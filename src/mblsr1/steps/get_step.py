@@ -58,7 +58,7 @@ def get_step(
         What line 4 of the next step needs: mu v + (1 - eta) s, with the clipped v.
     """
     problem = build(memory, point.g)
-    if problem.g_norm == 0.0:
+    if not 0.0 < problem.g_norm < math.inf:
         return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), carried
     sol, direction, restarted = _direction(problem, point, memory, delta, carried, build, settings)
     eps = max(_DOUBLE, _array.eps(point.w))

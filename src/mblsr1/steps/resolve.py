@@ -46,7 +46,7 @@ def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floo
     eps = max(_DOUBLE, _array.eps(point.w))
     slack = _SLACK * eps * max(1.0, abs(point.f))
     problem = build(memory, point.g)
-    if problem.g_norm == 0.0:
+    if not 0.0 < problem.g_norm < math.inf:
         return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True)
     rejections = 0
     while rejections < _MAX_REJECTIONS and (delta > floor or rejections == 0):

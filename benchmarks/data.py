@@ -1,0 +1,90 @@
+"""Data sets of the benchmarks: .npz files by name, from the folder in the environment variable MBLSR1_DATA.
+
+Files: ``mnist.npz`` (x_train, y_train, x_test, y_test, uint8), ``cifar10_jpeg.npz`` (all images as JPEG:
+jpeg_header, train_bytes, train_offsets, y_train and the same for test), and one file an imbalanced set
+(``ecoli.npz``, ...: X, and y with +1 for the minority).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+VARIABLE = "MBLSR1_DATA"
+
+
+class Split(NamedTuple):
+    """Training and test data: float inputs, integer classes."""
+
+    X: NDArray[Any]
+    y: NDArray[np.int64]
+    X_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+
+
+def load(name: str) -> Any:
+    """Return the arrays of NAME.npz; a FileNotFoundError says how to provide them."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        raise FileNotFoundError(f"{name}.npz: set the environment variable {VARIABLE} to the folder that holds it")
+    path = Path(folder) / f"{name}.npz"
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}.npz is not in the folder that the environment variable {VARIABLE} names")
+    return np.load(path)
+
+
+def mnist(flat: bool = True, n_train: int | None = None) -> Split:
+    """Return MNIST scaled to [0, 1]; `n_train` takes that many training images, the same in every run."""
+    z = load("mnist")
+    rows = np.arange(60_000) if n_train is None else np.random.default_rng(0).permutation(60_000)[:n_train]
+    X, X_test = z["x_train"][rows] / 255.0, z["x_test"] / 255.0
+    if flat:
+        X, X_test = X.reshape(len(X), -1), X_test.reshape(len(X_test), -1)
+    return Split(X, z["y_train"][rows].astype(np.int64), X_test, z["y_test"].astype(np.int64))
+
+
+def cifar_small(cache: Path) -> Split:
+    """Return CIFAR-10 averaged to 8 x 8 x 3 and standardised; decoded once, then kept in `cache`."""
+    path = cache / "cifar10_8x8.npz"
+    if not path.is_file():
+        z = load("cifar10_jpeg")
+        arrays = {"X": _decoded(z, "train"), "X_test": _decoded(z, "test"), "y": z["y_train"], "y_test": z["y_test"]}
+        cache.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part.npz")
+        np.savez(part, **arrays)
+        part.replace(path)
+    z = np.load(path)
+    return Split(*_standardised(z["X"], z["X_test"], z["y"], z["y_test"]))
+
+
+def imbalanced(name: str) -> Split:
+    """Return an imbalanced set, class 1 the minority: a random 80/20 split, the same in every run, standardised."""
+    z = load(name)
+    X, y = z["X"].astype(float), (z["y"] > 0).astype(np.int64)
+    order = np.random.default_rng(123).permutation(len(y))
+    cut = int(0.8 * len(y))
+    train, test = order[:cut], order[cut:]
+    return Split(*_standardised(X[train], X[test], y[train], y[test]))
+
+
+def _decoded(z: Any, part: str) -> NDArray[np.float64]:
+    from PIL import Image
+
+    header, stream, ends = np.asarray(z["jpeg_header"]).tobytes(), z[f"{part}_bytes"].tobytes(), z[f"{part}_offsets"]
+    pooled = np.empty((len(ends) - 1, 8, 8, 3))
+    for i in range(len(pooled)):
+        image = Image.open(io.BytesIO(header + stream[ends[i] : ends[i + 1]]))
+        pooled[i] = np.asarray(image, dtype=float).reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
+    return pooled.reshape(len(pooled), -1)
+
+
+def _standardised(X: Any, X_test: Any, y: Any, y_test: Any) -> tuple[Any, Any, Any, Any]:
+    """Order the four as in Split; mean 0 and variance 1 over the training rows, constant columns left at 0."""
+    mean, sd = X.mean(axis=0), X.std(axis=0)
+    sd = np.where(sd < 1e-9, 1.0, sd)
+    return (X - mean) / sd, y.astype(np.int64), (X_test - mean) / sd, y_test.astype(np.int64)

@@ -1,0 +1,89 @@
+"""Command line: ``python -m benchmarks.tune deterministic|stochastic|report [options]``, or ``nox -s tune -- ...``.
+
+Finished runs are kept and skipped, so an interrupted command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from benchmarks.tune import deterministic, report_deterministic, stochastic
+from benchmarks.tune.problems import NAMES
+from benchmarks.tune.store import run_all
+from benchmarks.tune.tasks import TASKS
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what is missing, or write the report; return the exit code."""
+    args = _parser().parse_args(arguments)
+    return {"deterministic": _deterministic, "stochastic": _stochastic, "report": _report}[args.part](args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks.tune", description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["deterministic", "stochastic", "report"])
+    parser.add_argument("--only", type=_names, help="these tasks or problems, or selection, or reporting")
+    parser.add_argument("--methods", type=_names, help="these methods, by their names in the tables")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. SEEDS-1 (default 3)")
+    parser.add_argument("--epochs", type=float, help="passes over the data instead of each task's own, for a try")
+    parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each (default 2)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after this many minutes")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _chosen(known: list[str], only: list[str] | None) -> list[str]:
+    """Names asked for, in the order of `known`."""
+    wanted = set(only or known)
+    for role in ("selection", "reporting"):
+        if role in wanted:
+            wanted |= {name for name, task in TASKS.items() if task.role == role}
+    unknown = wanted - set(known) - {"selection", "reporting"}
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    return [name for name in known if name in wanted]
+
+
+def _check_methods(chosen: list[str] | None, known: Any) -> None:
+    unknown = set(chosen or ()) - set(known)
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+
+
+def _run(work: Any, jobs: list[Any], args: argparse.Namespace) -> int:
+    failed = run_all(
+        work, jobs, total=len(jobs), processes=args.processes, minutes=args.minutes, title=args.part
+    )  # fmt: skip
+    for line in failed:
+        print(line, file=sys.stderr)
+    return int(bool(failed))
+
+
+def _deterministic(args: argparse.Namespace) -> int:
+    _check_methods(args.methods, deterministic.methods())
+    code = _run(deterministic.work, deterministic.jobs(_chosen(list(NAMES), args.only), args.methods), args)
+    found = report_deterministic.results()
+    print(report_deterministic.details(found), "\n", report_deterministic.table(found), sep="\n")
+    return code
+
+
+def _stochastic(args: argparse.Namespace) -> int:
+    _check_methods(args.methods, stochastic.grids())
+    tasks = _chosen(list(TASKS), args.only)
+    return _run(stochastic.work, stochastic.jobs(tasks, args.seeds, args.methods, args.epochs), args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from benchmarks.tune import report
+
+    print(report.write(args.seeds))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

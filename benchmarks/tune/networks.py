@@ -1,0 +1,134 @@
+"""Classifiers with their weights in one flat NumPy vector: loss, gradient and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+
+class Network:
+    """Shapes, start and accuracy; `loss_and_gradient` and `scores` come with the kind of network."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]], dtype: Any) -> None:
+        self.shapes, self.dtype = list(shapes), np.dtype(dtype)
+        self.ends = np.cumsum([int(np.prod(s)) for s in self.shapes])
+
+    def start(self, rng: np.random.Generator) -> Any:
+        """Random weights of variance 1 / inputs, zero biases."""
+        parts = [self._random(s, rng) if len(s) > 1 else np.zeros(s) for s in self.shapes]
+        return np.concatenate([p.ravel() for p in parts]).astype(self.dtype)
+
+    def _random(self, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+        inputs = shape[0] if len(shape) == 2 else int(np.prod(shape[1:]))
+        return rng.standard_normal(shape) / np.sqrt(inputs)
+
+    def unpack(self, w: Any) -> list[Any]:
+        """Views of a flat vector (of any library) in the shapes of the weights."""
+        starts = [0, *self.ends[:-1]]
+        return [w[a:b].reshape(s) for a, b, s in zip(starts, self.ends, self.shapes, strict=True)]
+
+    def loss_and_gradient(self, w: Any, batch: Any) -> tuple[float, Any]:
+        """Mean cross-entropy over the batch, and its gradient."""
+        raise NotImplementedError
+
+    def scores(self, w: Any, X: Any) -> Any:
+        """Scores per sample and class."""
+        raise NotImplementedError
+
+    def loss(self, w: Any, X: Any, y: Any, chunk: int = 5_000) -> float:
+        """Mean cross-entropy over a large set."""
+        total = 0.0
+        for i in range(0, len(y), chunk):
+            s, labels = self.scores(w, X[i : i + chunk]).astype(float), y[i : i + chunk]
+            s -= s.max(axis=1, keepdims=True)
+            total += float((np.log(np.exp(s).sum(axis=1)) - s[np.arange(len(labels)), labels]).sum())
+        return total / len(y)
+
+    def accuracy(self, w: Any, X: Any, y: Any, chunk: int = 5_000) -> float:
+        """Share of the samples whose highest score is the right class's."""
+        starts = range(0, len(y), chunk)
+        right = [(self.scores(w, X[i : i + chunk]).argmax(axis=1) == y[i : i + chunk]).sum() for i in starts]
+        return float(sum(right)) / len(y)
+
+
+class Perceptron(Network):
+    """Fully connected layers with tanh between them, softmax at the end; float64.
+
+    Parameters
+    ----------
+    *sizes : int
+        Inputs, hidden units of each layer, classes.
+    """
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__([s for a, b in pairwise(sizes) for s in ((a, b), (b,))], np.float64)
+
+    def _layers(self, w: Any, X: Any) -> tuple[list[Any], list[Any]]:
+        parts = self.unpack(w)
+        weights, outputs = parts[::2], [X]
+        for i, (W, b) in enumerate(zip(weights, parts[1::2], strict=True)):
+            z = outputs[-1] @ W + b
+            outputs.append(np.tanh(z) if i + 1 < len(weights) else z)
+        return weights, outputs
+
+    def scores(self, w: Any, X: Any) -> Any:
+        """Scores per sample and class."""
+        return self._layers(w, X)[1][-1]
+
+    def loss_and_gradient(self, w: Any, batch: Any) -> tuple[float, Any]:
+        """Mean cross-entropy over the batch, and its gradient by back-propagation."""
+        X, y = batch
+        weights, outputs = self._layers(w, X)
+        z = outputs[-1] - outputs[-1].max(axis=1, keepdims=True)
+        back = np.exp(z)
+        norm = back.sum(axis=1, keepdims=True)
+        rows = np.arange(len(y))
+        loss = float((np.log(norm[:, 0]) - z[rows, y]).mean())
+        back /= norm
+        back[rows, y] -= 1.0
+        back /= len(y)
+        parts: list[Any] = []
+        for i in range(len(weights) - 1, -1, -1):
+            parts += [back.sum(axis=0), (outputs[i].T @ back).ravel()]
+            if i:
+                back = (back @ weights[i].T) * (1.0 - outputs[i] * outputs[i])
+        return loss, np.concatenate(parts[::-1])
+
+
+class NetDNN(Network):
+    """Convolution 5x5x32, pooling, twice; 64 units, 10 classes; 59,946 parameters; in torch, float32, on the CPU.
+
+    The layers are inferred from the parameter count of the paper's NetDNN; rectifiers between them.
+    """
+
+    def __init__(self) -> None:
+        shapes = [(32, 1, 5, 5), (32,), (32, 32, 5, 5), (32,), (512, 64), (64,), (64, 10), (10,)]
+        super().__init__(shapes, np.float32)
+
+    def _forward(self, parts: list[Any], X: Any) -> Any:
+        from torch.nn import functional as F
+
+        c1, b1, c2, b2, w3, b3, w4, b4 = parts
+        h = F.max_pool2d(F.relu(F.conv2d(X[:, None], c1, b1)), 2)
+        h = F.max_pool2d(F.relu(F.conv2d(h, c2, b2)), 2)
+        return F.relu(h.flatten(1) @ w3 + b3) @ w4 + b4
+
+    def scores(self, w: Any, X: Any) -> Any:
+        """Scores per sample and class."""
+        import torch
+
+        with torch.no_grad():
+            return self._forward(self.unpack(torch.from_numpy(w)), torch.from_numpy(X)).numpy()
+
+    def loss_and_gradient(self, w: Any, batch: Any) -> tuple[float, Any]:
+        """Mean cross-entropy over the batch, and its gradient, as NumPy."""
+        import torch
+
+        X, y = (torch.from_numpy(a) for a in batch)
+        leaf = torch.from_numpy(w).detach().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(self._forward(self.unpack(leaf), X), y)
+        loss.backward()
+        return float(loss.detach()), leaf.grad.numpy()

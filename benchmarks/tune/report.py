@@ -1,0 +1,213 @@
+"""Markdown tables of all finished runs, and pictures of the stochastic ones.
+
+A family's setting on a task is the one with the smallest mean final training loss over the seeds.
+A run that did not stay finite counts as an infinite loss; a setting that lacks a seed is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import platform
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.tune import deterministic, report_deterministic, stochastic
+from benchmarks.tune.store import RESULTS, key
+from benchmarks.tune.tasks import TASKS
+
+#: Losses below are equal to it in the ratios.
+FLOOR = 1e-6
+OURS = "mblsr1 default"
+
+
+class Best(NamedTuple):
+    """A family's chosen setting on a task, and its runs, one a seed."""
+
+    options: dict[str, Any]
+    runs: list[dict[str, Any]]
+    version: str
+
+    @property
+    def loss(self) -> float:
+        """Mean final training loss; infinite where a run did not stay finite."""
+        return statistics.fmean(self.values("loss"))
+
+    def values(self, name: str) -> list[float]:
+        """Return one number a run."""
+        return [math.inf if r[name] is None else r[name] for r in self.runs]
+
+    @property
+    def step_seconds(self) -> float:
+        """Median CPU time of a step."""
+        return statistics.median(r["cpu_seconds"] / max(r["steps"], 1) for r in self.runs)
+
+
+Table = dict[str, dict[str, Best]]
+
+
+def chosen(grid: Iterable[tuple[dict[str, Any], list[dict[str, Any]], str]], seeds: int) -> Best | None:
+    """Return the best setting of a grid of (options, runs, version) that has all its seeds."""
+    whole = [Best(*g) for g in grid if len(g[1]) == seeds]
+    return min(whole, key=lambda b: b.loss, default=None)
+
+
+def collect(seeds: int) -> Table:
+    """By task and family: the chosen setting, where its runs are there."""
+    newest = stochastic.STORE.newest()
+    found: Table = {}
+    for task in TASKS:
+        for family, grid in stochastic.grids().items():
+            rows = [_runs(newest, task, family, options, seeds) for options in grid]
+            best = chosen(rows, seeds)
+            if best is not None:
+                found.setdefault(task, {})[family] = best
+    return found
+
+
+def _runs(
+    newest: dict[str, Any], task: str, family: str, options: dict[str, Any], seeds: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    keys = [key(stochastic.settings(task, family, options, seed), versioned=False) for seed in range(seeds)]
+    records = [newest[k] for k in keys if k in newest]
+    return options, [r["result"] for r in records], ", ".join(sorted({r["settings"]["version"] for r in records}))
+
+
+def best_first_order(row: dict[str, Best]) -> Best | None:
+    """Return the best of the tuned methods that see one flat vector."""
+    return min((row[f] for f in stochastic.FIRST_ORDER if f in row), key=lambda b: b.loss, default=None)
+
+
+def against(row: dict[str, Best], family: str) -> float:
+    """Final training loss of `family` over that of the best first-order method; nan where one is missing."""
+    base = best_first_order(row)
+    if base is None or family not in row:
+        return math.nan
+    return max(row[family].loss, FLOOR) / max(base.loss, FLOOR)
+
+
+def spread(values: list[float], form: str) -> str:
+    """Mean and standard deviation."""
+    if not all(map(math.isfinite, values)):
+        return "not finite"
+    sd = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):{form}} ± {sd:.1g}"
+
+
+def described(family: str, options: dict[str, Any]) -> str:
+    """Return a setting as text, with a star where its rate is the first or last of the grid."""
+    rates = sorted({o["rate"] for o in stochastic.grids().get(family, []) if "rate" in o})
+    star = "*" if rates and options.get("rate") in (rates[0], rates[-1]) else ""
+    texts = [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items()]
+    return (", ".join(texts) or "-") + star
+
+
+def task_table(task: str, row: dict[str, Best]) -> str:
+    """Return one task's families: setting, loss, accuracy, ratio and time."""
+    t, any_run = TASKS[task], next(iter(row.values())).runs[0]
+    title = f"{any_run['n_samples']:,} samples, batch {any_run['batch']:,}, {t.epochs:g} passes; {t.role}"
+    lines = [
+        f"### {task}",
+        "",
+        f"{title}.",
+        "",
+        "| method | setting | train loss | test accuracy | loss / best first-order | steps | CPU time a step / SGD |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for family, best in row.items():
+        time = best.step_seconds / row["SGD"].step_seconds if "SGD" in row else math.nan
+        loss = spread(best.values("loss"), ".4g")
+        accuracy = spread(best.values("accuracy"), ".4f")
+        steps = statistics.median(r["steps"] for r in best.runs)
+        name = f"{family} (sees matrices)" if family in stochastic.STRUCTURED else family
+        cells = (
+            name,
+            described(family, best.options),
+            loss,
+            accuracy,
+            f"{against(row, family):.2f}",
+            f"{steps:,.0f}",
+            f"{time:.2f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def summary(found: Table) -> str:
+    """Return the geometric mean of the ratios to the best first-order method, by role."""
+    roles = ("selection", "reporting")
+    heads = [f"{role} tasks: ratio (tasks, below 1)" for role in roles]
+    lines = [f"| method | {' | '.join(heads)} |", "| --- | --- | --- |"]
+    for family in stochastic.grids():
+        cells = []
+        for role in roles:
+            ratios = [against(row, family) for task, row in found.items() if TASKS[task].role == role]
+            ratios = [r for r in ratios if not math.isnan(r)]
+            mean = math.exp(statistics.fmean(math.log(r) for r in ratios)) if ratios else math.nan
+            cells.append(f"{mean:.3f} ({len(ratios)}, {sum(r < 1 for r in ratios)})" if ratios else "not run")
+        lines.append(f"| {family} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Return processor, versions and threads."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        model = next((x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x), model)
+    packages = ("mblsr1", "numpy", "scipy", "torch", "pytorch-optimizer", "jax", "sif2jax")
+    versions = []
+    for package in packages:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    versions.insert(0, f"Python {platform.python_version()}")
+    return f"{model}, {os.cpu_count()} cores, one thread a run; {', '.join(versions)}"
+
+
+def write(seeds: int, folder: Path = RESULTS) -> str:
+    """Write report.md, the pictures and the packed runs; return the path."""
+    from benchmarks.tune import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    found, solved = collect(seeds), report_deterministic.results()
+    for store in (stochastic.STORE, deterministic.STORE):
+        store.pack()
+    path = folder / "report.md"
+    path.write_text(text(found, solved, seeds), encoding="utf-8")
+    if all(solved.values()):
+        report_deterministic.pictures(solved, folder)
+    if found:
+        pictures.curves(found, folder / "curves.png")
+        pictures.ratios(found, folder / "ratios.png")
+    return f"written: {path.relative_to(folder.parents[2])}"
+
+
+def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: int) -> str:
+    """Return the report."""
+    ours = sorted({b.version for row in found.values() for f, b in row.items() if f.startswith("mblsr1")})
+    parts = [
+        "# Development bench",
+        f"{machine()}. Written by `python -m nox -s tune -- report`.",
+        "## Deterministic problems",
+        f"Evaluations until the gradient is within {deterministic.TOLERANCE:g} max(1, its norm at the start), 2-norm; "
+        f"at most {deterministic.MAX_PAIRED:,} paired evaluations and {deterministic.MAX_SECONDS:g} s. Paired: a loss "
+        "and a gradient at one point count once. Ratios are geometric means over the problems that both methods solve. "
+        "All of these problems were used while the default was chosen.",
+        report_deterministic.table(solved),
+        "## Stochastic tasks",
+        f"Seeds 0 to {seeds - 1}; every method starts at the same weights and spends the same number of "
+        "sample-gradients. Each family's setting is the one of its grid with the smallest mean final training loss; "
+        f"mblsr1 has one setting for all tasks (code {', '.join(ours) or 'not run'}). Mean ± standard deviation over "
+        f"the seeds, last iterate; a star: the rate is at an end of its grid. Losses below {FLOOR:g} count as "
+        f"{FLOOR:g} in ratios. Times are CPU times on a shared machine: a guide only.",
+        "Geometric mean of final training loss over that of the best first-order method (SGD, Adam, AdamW or "
+        "schedule-free AdamW, each tuned, whichever is best on the task):",
+        summary(found),
+        *(task_table(task, row) for task, row in found.items()),
+    ]
+    return "\n\n".join(parts) + "\n"

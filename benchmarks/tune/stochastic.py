@@ -1,0 +1,155 @@
+"""Training runs at equal cost, from the same start and on the same seeds, on the tasks of `tasks`.
+
+Cost is counted in sample-gradients. SGD and Adam run in mblsr1's own driver; the torch optimizers
+in `torch_methods`. SOAP sees which weights form a matrix; all others see one flat vector.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.data import Split
+from benchmarks.tune import torch_methods
+from benchmarks.tune.networks import Network
+from benchmarks.tune.store import Settings, Store, code_version, key
+from benchmarks.tune.tasks import TASKS, setting
+
+import mblsr1
+
+#: mblsr1's settings by name: changes to Options().
+VARIANTS: dict[str, dict[str, Any]] = {"default": {}}
+
+FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
+STRUCTURED = ("SOAP",)
+SGD_RATES, ADAM_RATES, LARGER_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03), (0.003, 0.01, 0.03, 0.1)
+POINTS, WATCHED = 20, 2_000
+STORE = Store("stochastic")
+
+
+def grids() -> dict[str, list[dict[str, Any]]]:
+    """Settings tried, by family."""
+    larger = [{"rate": r} for r in LARGER_RATES]
+    return {
+        "SGD": [{"rate": r, "momentum": 0.9} for r in SGD_RATES],
+        "Adam": [{"rate": r} for r in ADAM_RATES],
+        "AdamW cosine": [{"rate": r, "decay": d} for r, d in itertools.product(ADAM_RATES, (0.0, 0.01))],
+        "schedule-free AdamW": larger,
+        "SOAP": larger,
+        **{f"mblsr1 {name}": [options] for name, options in VARIANTS.items()},
+    }
+
+
+@functools.cache
+def version_of(family: str) -> str:
+    """Which code a family runs; mblsr1's SGD and Adam are what they are by definition."""
+    if family.startswith("mblsr1"):
+        return code_version(Path(mblsr1.__file__).parent, mblsr1.__version__)
+    if family in ("SGD", "Adam"):
+        return mblsr1.__version__
+    return importlib.metadata.version("torch" if family == "AdamW cosine" else "pytorch-optimizer").split("+")[0]
+
+
+def settings(task: str, family: str, options: dict[str, Any], seed: int, epochs: float | None = None) -> Settings:
+    """Everything that makes the run what it is."""
+    t = TASKS[task]
+    method = family.split(maxsplit=1)[0] if family.startswith("mblsr1") else family
+    return {
+        "data": t.data, "batch": t.batch, "epochs": epochs or t.epochs, "method": method, "options": options,
+        "seed": seed, "version": version_of(family),
+    }  # fmt: skip
+
+
+def jobs(
+    tasks: list[str], seeds: int, families: list[str] | None = None, epochs: float | None = None
+) -> list[Settings]:
+    """Runs that are missing, task by task, one seed after the other."""
+    have = STORE.finished()
+    chosen = {f: g for f, g in grids().items() if families is None or f in families}
+    runs = [
+        settings(task, family, options, seed, epochs)
+        for task in tasks
+        for seed in range(seeds)
+        for family, grid in chosen.items()
+        for options in grid
+    ]
+    return list({key(r): r for r in runs if key(r) not in have}.values())
+
+
+def work(run: Settings) -> None:
+    """Make one run and store it."""
+    network, data = setting(run["data"])
+    batch = run["batch"] or max(1, len(data.y) // 8)
+    w0 = network.start(np.random.default_rng(1_000 + run["seed"]))
+    watch = Watch(network, data, run["epochs"] * len(data.y))
+    watch(0.0, w0)
+    if run["method"] in torch_methods.MAKERS:
+        torch_methods.warm_up(run["method"])
+    network.loss_and_gradient(w0, (data.X[:batch], data.y[:batch]))
+    watch.seconds, began = 0.0, time.process_time()
+    with np.errstate(all="ignore"):
+        w, steps, cost, finite = _train(run, network, data, w0, batch, watch)
+    seconds = time.process_time() - began - watch.seconds
+    watch.next = 0.0
+    watch(cost, w)
+    loss = network.loss(w, data.X, data.y)
+    finite = finite and bool(np.isfinite(loss))
+    STORE.save(run, {
+        "loss": loss if finite else None, "accuracy": network.accuracy(w, data.X_test, data.y_test) if finite else None,
+        "steps": steps, "cost": cost, "n_samples": len(data.y), "batch": batch, "cpu_seconds": round(seconds, 4),
+        "curve": watch.curve,
+    })  # fmt: skip
+
+
+def _train(
+    run: Settings, network: Network, data: Split, w0: Any, batch: int, watch: Watch
+) -> tuple[Any, int, float, bool]:
+    """Weights, steps, cost and whether all stayed finite."""
+    budget, sampler, seed = run["epochs"] * len(data.y), mblsr1.ArraySampler(data.X, data.y), run["seed"]
+    method, options = run["method"], run["options"]
+    if method in torch_methods.MAKERS:
+        w, steps, finite = torch_methods.train(
+            method, options, network, w0, sampler, batch, budget, seed, watch
+        )  # fmt: skip
+        return w, steps, float(steps * batch), finite
+    result = mblsr1.minimize(
+        network.loss_and_gradient, True, w0, sampler, rng=seed, max_samples=budget,
+        callback=lambda step: watch(step.n_samples, step.x), **_arguments(method, options, batch),
+    )  # fmt: skip
+    return result.x, result.nit, float(result.n_samples), result.status != mblsr1.Status.NON_FINITE
+
+
+def _arguments(method: str, options: dict[str, Any], batch: int) -> dict[str, Any]:
+    """Arguments of `minimize`; no run ends before its budget does."""
+    if method == "mblsr1":
+        return {"batch_size": batch, "gtol": 0.0, **options}
+    makers: dict[str, Callable[..., Any]] = {"SGD": mblsr1.sgd, "Adam": mblsr1.adam}
+    rest = {"momentum": options["momentum"]} if "momentum" in options else {}
+    chosen = mblsr1.Options(batch_size=batch, gtol=0.0)
+    return {"method": makers[method](options["rate"], **rest), "options": chosen}
+
+
+class Watch:
+    """Loss on some of the training samples, at about 20 costs; its own time in `seconds` is no part of the run."""
+
+    def __init__(self, network: Network, data: Split, budget: float) -> None:
+        rows = np.random.default_rng(0).permutation(len(data.y))[:WATCHED]
+        self.network, self.X, self.y = network, data.X[rows], data.y[rows]
+        self.every, self.next, self.seconds = budget / POINTS, 0.0, 0.0
+        self.curve: list[list[float | None]] = []
+
+    def __call__(self, cost: float, w: Any) -> None:
+        """Look, where it is time to."""
+        if cost < self.next:
+            return
+        began = time.process_time()
+        loss = self.network.loss(w, self.X, self.y)
+        self.curve.append([round(cost), float(f"{loss:.4g}") if np.isfinite(loss) else None])
+        self.next = cost + self.every
+        self.seconds += time.process_time() - began

@@ -1,0 +1,235 @@
+"""The development bench's own logic, without data and without jax or torch."""
+
+import importlib
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def module(name):
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return module("tune.store").Store("test", tmp_path)
+
+
+def test_no_module_of_the_bench_needs_jax_or_torch_to_be_imported():
+    before = set(sys.modules)
+    for name in ("deterministic", "stochastic", "report", "report_deterministic", "pictures", "__main__"):
+        module(f"tune.{name}")
+    assert not {"jax", "torch", "sif2jax", "matplotlib"} & (set(sys.modules) - before)
+
+
+def test_a_stored_run_is_found_again_by_its_settings(store):
+    key = module("tune.store").key
+    store.save({"a": 1, "version": "1"}, {"loss": 2.0})
+    assert key({"version": "1", "a": 1}) in store.finished()
+    assert key({"a": 1, "version": "2"}) not in store.finished()
+
+
+def test_the_newest_version_of_a_run_is_reported_and_packing_loses_nothing(store, monkeypatch):
+    s = module("tune.store")
+    for version, when in (("1", "2026-01-01"), ("2", "2026-01-02")):
+        store.save({"a": 1, "version": version}, {"loss": version})
+        path = store.runs / f"test-{s.key({'a': 1, 'version': version})}.json"
+        text = path.read_text()
+        at = text.index('"finished"')
+        path.write_text(text[:at] + f'"finished": "{when}"}}')
+    wanted = {s.key({"a": 1}): "2"}
+    assert {k: r["result"]["loss"] for k, r in store.newest().items()} == wanted
+    store.pack()
+    for path in store.runs.iterdir():
+        path.unlink()
+    assert {k: r["result"]["loss"] for k, r in store.newest().items()} == wanted
+
+
+def test_comments_and_docstrings_do_not_change_the_version_of_the_code(tmp_path):
+    code_version = module("tune.store").code_version
+    path = tmp_path / "a.py"
+    path.write_text("def f(x):\n    return x + 1\n")
+    first = code_version(tmp_path, "1")
+    path.write_text('def f(x):\n    """Text."""\n    return x + 1  # more\n')
+    assert code_version(tmp_path, "1") == first
+    path.write_text("def f(x):\n    return x + 2\n")
+    assert code_version(tmp_path, "1") != first
+
+
+@pytest.fixture
+def counter():
+    return module("tune.deterministic").Counter(lambda w: float(w @ w), lambda w: 2.0 * w, np.full(2, 10.0))
+
+
+def test_a_loss_and_a_gradient_at_one_point_are_one_paired_evaluation(counter):
+    w = np.ones(2)
+    counter.fun(w)
+    counter.grad(w.copy())
+    counter.fun(2.0 * w)
+    assert (counter.losses, counter.gradients, counter.paired) == (2, 1, 2)
+
+
+def test_the_count_stops_at_the_first_small_gradient(counter):
+    bench = module("tune.deterministic")
+    assert counter.goal == pytest.approx(bench.TOLERANCE * math.hypot(20.0, 20.0))
+    with pytest.raises(bench.Done):
+        counter.grad(np.full(2, 1e-5))
+    assert counter.solved
+
+
+def test_the_count_stops_at_the_cap_and_an_old_point_is_free(counter, monkeypatch):
+    bench = module("tune.deterministic")
+    monkeypatch.setattr(bench, "MAX_PAIRED", 2)
+    counter.fun(np.ones(2))
+    counter.fun(2.0 * np.ones(2))
+    counter.grad(np.ones(2))
+    with pytest.raises(bench.Done):
+        counter.fun(3.0 * np.ones(2))
+    assert not counter.solved
+    assert counter.paired == 2
+
+
+@pytest.mark.parametrize("runner", ["L-BFGS-B", "mblsr1"])
+def test_runners_solve_a_quadratic(runner):
+    curvature = np.array([1.0, 10.0, 100.0])
+    bench, problems = module("tune.deterministic"), module("tune.problems")
+    compiled = problems.Functions(lambda w: 0.5 * float(curvature @ w**2), lambda w: curvature * w, np.ones(3))
+    result = bench.solve(compiled, runner, {})
+    assert result["solved"]
+    assert 2 <= result["gradients"] <= result["paired"] <= 100
+
+
+def test_ratios_are_geometric_means_over_what_both_solve():
+    ratio = module("tune.report_deterministic").ratio
+    base = {
+        "A": {"solved": True, "paired": 10},
+        "B": {"solved": True, "paired": 10},
+        "C": {"solved": False, "paired": 1},
+    }
+    ours = {
+        "A": {"solved": True, "paired": 20},
+        "B": {"solved": True, "paired": 5},
+        "C": {"solved": True, "paired": 9},
+        "D": {"skipped": "no"},
+    }
+    assert ratio(ours, base, "paired") == (pytest.approx(1.0), 2)
+
+
+def test_profile_is_the_share_solved_within_a_cost():
+    profile = module("tune.report_deterministic").profile
+    np.testing.assert_allclose(profile(np.array([1.0, 3.0, np.inf, 2.0]), np.array([1.0, 2.5, 9.0])), [0.25, 0.5, 0.75])
+
+
+def run(loss, seconds=1.0):
+    return {"loss": loss, "accuracy": 0.5, "cpu_seconds": seconds, "steps": 10, "n_samples": 9, "batch": 3}
+
+
+def test_the_setting_with_the_smallest_mean_loss_and_all_seeds_is_chosen():
+    report = module("tune.report")
+    grid = [
+        ({"rate": 1}, [run(1.0), run(3.0)], "1"),
+        ({"rate": 2}, [run(0.0), run(None)], "1"),
+        ({"rate": 3}, [run(0.1)], "1"),
+        ({"rate": 4}, [run(2.5), run(2.5)], "1"),
+    ]
+    assert report.chosen(grid, 2).options == {"rate": 1}
+    assert report.chosen(grid[2:3], 2) is None
+
+
+def test_the_ratio_is_to_the_best_first_order_method_not_to_one_that_sees_matrices():
+    report = module("tune.report")
+    row = {"SGD": 4.0, "Adam": 2.0, "SOAP": 0.1, "mblsr1 default": 1.0}
+    row = {name: report.Best({}, [run(loss)], "1") for name, loss in row.items()}
+    assert report.against(row, "mblsr1 default") == 0.5
+    assert math.isnan(report.against(row, "nobody"))
+
+
+def test_the_report_says_what_did_not_stay_finite():
+    report = module("tune.report")
+    row = {"SGD": report.Best({"rate": 0.1}, [run(1.0)], "1"), "mblsr1 default": report.Best({}, [run(None)], "1")}
+    text = report.task_table("ecoli", row)
+    assert "not finite" in text
+    assert "inf" in report.summary({"ecoli": row})
+
+
+def test_the_gradient_of_the_perceptron_is_that_of_its_loss():
+    network = module("tune.networks").Perceptron(4, 3, 5, 2)
+    rng = np.random.default_rng(0)
+    w, X, y = network.start(rng), rng.standard_normal((7, 4)), rng.integers(0, 2, 7)
+    f, g = network.loss_and_gradient(w, (X, y))
+    assert f == pytest.approx(network.loss(w, X, y, chunk=3))
+    v = rng.standard_normal(w.size)
+    h = 1e-6
+    slope = (network.loss(w + h * v, X, y) - network.loss(w - h * v, X, y)) / (2 * h)
+    assert g @ v == pytest.approx(slope, rel=1e-6)
+
+
+def test_netdnn_has_the_parameters_it_says():
+    assert module("tune.networks").NetDNN().ends[-1] == 59_946
+
+
+@pytest.fixture
+def small_task(monkeypatch, store):
+    """A task of 40 random samples in place of data from disk."""
+    stochastic, data, networks = module("tune.stochastic"), module("data"), module("tune.networks")
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    monkeypatch.setattr(stochastic, "setting", lambda name: (networks.Perceptron(3, 4, 2), data.Split(X, y, X, y)))
+    monkeypatch.setattr(stochastic, "STORE", store)
+    return stochastic
+
+
+@pytest.mark.parametrize("family", ["SGD", "Adam", "mblsr1 default"])
+def test_a_run_spends_its_budget_and_is_not_made_twice(small_task, store, family):
+    jobs = small_task.jobs(["ecoli"], 1, [family], epochs=3)
+    small_task.work(jobs[0])
+    result = store.records()[0]["result"]
+    assert 120 - 40 < result["cost"] <= 120
+    assert result["batch"] == 5
+    assert [p[0] for p in result["curve"]] == sorted(p[0] for p in result["curve"])
+    assert result["curve"][-1][0] == round(result["cost"])
+    assert small_task.jobs(["ecoli"], 1, [family], epochs=3) == jobs[1:]
+
+
+def test_a_rate_at_the_end_of_its_grid_is_marked():
+    report = module("tune.report")
+    assert report.described("SGD", {"rate": 1.0, "momentum": 0.9}) == "rate 1, momentum 0.9*"
+    assert report.described("SGD", {"rate": 0.1, "momentum": 0.9}) == "rate 0.1, momentum 0.9"
+    assert report.described("mblsr1 default", {}) == "-"
+
+
+def test_selection_and_reporting_sets_are_apart():
+    tasks = module("tune.tasks")
+    assert not set(tasks.SELECTION_SETS) & set(tasks.REPORTING_SETS)
+    roles = {t.data: t.role for t in tasks.TASKS.values()}
+    assert {name for name, role in roles.items() if role == "reporting"} == set(tasks.REPORTING_SETS)
+
+
+def test_only_takes_names_and_roles():
+    main, tasks = module("tune.__main__"), module("tune.tasks")
+    known = list(tasks.TASKS)
+    assert main._chosen(known, ["oil", "ecoli"]) == ["ecoli", "oil"]
+    assert set(main._chosen(known, ["reporting"])) == set(tasks.REPORTING_SETS)
+    assert main._chosen(known, None) == known
+    with pytest.raises(SystemExit, match="unknown: nothing"):
+        main._chosen(known, ["nothing"])
+
+
+def test_a_missing_file_is_named_and_how_to_set_the_folder(monkeypatch, tmp_path):
+    data = module("data")
+    monkeypatch.delenv(data.VARIABLE, raising=False)
+    with pytest.raises(FileNotFoundError, match=r"oil\.npz.*MBLSR1_DATA"):
+        data.load("oil")
+    monkeypatch.setenv(data.VARIABLE, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"oil\.npz.*MBLSR1_DATA"):
+        data.load("oil")
