@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.arguments import check_budgets, check_functions, checked_options, checked_rng, checked_start, size_of
+from mblsr1.batches import Batches
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
@@ -216,7 +217,6 @@ class _Run:
         max_samples: Any, callback: Any, state: Any, hvp: Any, changes: dict[str, Any],
     ) -> None:  # fmt: skip
         self.options = checked_options(method, options, changes)
-        self.method: Method = mb_lsr1(self.options) if method is None else method
         w0 = checked_start(w0)
         check_functions(fun, grad, hvp, callback)
         check_budgets(max_steps, max_samples)
@@ -224,6 +224,8 @@ class _Run:
         self.n_samples = size_of(self.sampler)
         if self.options.check_size == "all" and self.n_samples is None:
             raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
+        whole = self.n_samples is not None and self.options.batch_size >= self.n_samples
+        self.method: Method = mb_lsr1(self.options, whole) if method is None else method
         self.rng = checked_rng(rng)
         self.callback = callback
         self.w: Array = _array.copy(_array.flatten(w0))
@@ -234,12 +236,11 @@ class _Run:
             sample_size(self.options.check_size, size, self.n_samples)  # a rule of the user: tried once
         self.exit = ExitState()
         self.batch_rule = self.method.batch_rule or fixed()
-        self.step = self.used = 0
-        self.oracle: Oracle | None = None
+        self.step = 0
         self.known: Point | None = None  # loss and gradient at w on the batch in hand
-        self.before_draw: Mapping[str, Any] | None = None
         self.counts = Counts()
         self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
+        self.batches = Batches(self.problem, self.sampler, self.rng, self.method.overlap, self.options.steps_per_batch)
         if state is not None:
             self._restore(state)
         self.first_step, self.first_cost = self.step, self.counts.n_samples
@@ -298,32 +299,11 @@ class _Run:
         return self.status is not None
 
     def _draw(self) -> Oracle:
-        """The batch in hand while it serves, else a fresh one."""
-        last = self.oracle
-        if last is not None and self._batch_serves_on(last.size, last.is_full):
-            return last
-        self.before_draw = self.rng.bit_generator.state
-        self.oracle, self.used, self.known = self._next_batch(last), 0, None
-        return self.oracle
-
-    def _next_batch(self, last: Oracle | None) -> Oracle:
-        """Draw a batch; with overlap the shared samples of the last one are a part of it."""
-        size = self.check.size
-        shared_size = round(self.method.overlap * size)
-        if shared_size == 0 or (self.n_samples is not None and size >= self.n_samples):
-            return self._bind(size)
-        shared = self._bind(shared_size)
-        kept = [] if last is None or last.is_full else [last.shared]
-        fresh = size - shared_size - sum(part.size for part in kept)
-        return OverlapOracle([*kept, shared, *([self._bind(fresh)] if fresh > 0 else [])], shared)
-
-    def _batch_serves_on(self, size: int, is_full: bool) -> bool:
-        return is_full or (self.used < self.options.steps_per_batch and size == self.check.size)
-
-    def _bind(self, size: int) -> Oracle:
-        is_full = self.n_samples is not None and size >= self.n_samples
-        batch = None if self.sampler is None else self.problem.call(self.sampler.draw, size, self.rng)
-        return self.problem.bind(batch, size, is_full)
+        """The batch of the next step; what is known of the iterate belongs to the batch before."""
+        oracle, fresh = self.batches.draw(self.check.size)
+        if fresh or isinstance(oracle, OverlapOracle):
+            self.known = None
+        return oracle
 
     def _point(self, oracle: Oracle) -> Point:
         """Loss and gradient at w on the batch, evaluated unless the last step left them."""
@@ -356,18 +336,18 @@ class _Run:
             g = self.problem.full_gradient(w, chunks(max(_CHUNK, self.check.size)))
         else:
             size = max(_CHUNK, _STREAM_CHECK * self.check.size)
-            g = self._bind(size if self.n_samples is None else min(size, self.n_samples)).gradient(w)
+            g = self.batches.bind(size if self.n_samples is None else min(size, self.n_samples)).gradient(w)
         return math.inf if g is None else _array.norm(g)
 
     def fresh_loss(self, size: int, *iterates: Array) -> list[float]:
         """Losses on one fresh sample: the check of Algorithm 6."""
-        oracle = self._bind(size)
+        oracle = self.batches.bind(size)
         return [oracle.loss(w) for w in iterates]
 
     def _commit(self, outcome: Outcome) -> None:
         self.w = outcome.w
         self.step += 1
-        self.used += 1
+        self.batches.made_step()
         self.known = Point(outcome.w, outcome.f, outcome.g)
         if outcome.g is not None:
             self.good = self.known
@@ -380,7 +360,7 @@ class _Run:
             "grad_norm": self.grad_norm,
             **dict.fromkeys(_COLUMNS, NAN),
             **outcome.scalars,
-            "batch_size": self.oracle.size if self.oracle is not None and self.sampler is not None else 1,
+            "batch_size": 1 if self.sampler is None or self.batches.oracle is None else self.batches.oracle.size,
             "n_samples": self.counts.n_samples,
             "nfev": self.counts.nfev,
             "njev": self.counts.njev,
@@ -424,10 +404,10 @@ class _Run:
         good = self.good
         if good is None:
             return self.unsound or Point(self.w, NAN, None)
-        if (good.w is self.w and not math.isnan(good.f)) or self.oracle is None:
+        if (good.w is self.w and not math.isnan(good.f)) or self.batches.oracle is None:
             return good
         try:
-            point = self.oracle.point(self.w)
+            point = self.batches.oracle.point(self.w)
         except BudgetSpent:
             return Point(self.w, good.f, good.g)
         if point.g is None or math.isinf(point.f):
@@ -437,7 +417,6 @@ class _Run:
 
     def snapshot(self, copy: bool) -> State:
         """Everything that a later run needs, as a tree."""
-        serves_on = self.oracle is not None and self._batch_serves_on(self.oracle.size, self.oracle.is_full)
         tree = {
             "method": self.method.name,
             "shape": list(self.problem.shape),
@@ -448,9 +427,8 @@ class _Run:
             "exit": self.exit,
             "counts": self.counts,
             "rng": self.rng.bit_generator.state,
-            "before_draw": self.before_draw if serves_on else None,
-            "used": self.used,
-            "known": self.known if serves_on else None,
+            "batches": self.batches.to_saved(self.check.size),
+            "known": self.known if self.batches.serves_on(self.check.size) else None,
         }
         return State(to_tree(tree, copy))
 
@@ -464,18 +442,16 @@ class _Run:
                 f"{self.method.name!r} with w0 of shape {self.problem.shape}"
             )
         self.w = _array.adopt(tree["w"], self.w)
-        self.step, self.used = int(tree["step"]), int(tree["used"])
+        self.step = int(tree["step"])
         self.inner = from_tree(self.inner, tree["inner"], self.w)
         self.check = from_tree(self.check, tree["check"], self.w)
         self.exit = from_tree(self.exit, tree["exit"], self.w)
         self.counts.restore(tree["counts"])
         self._take_generator(tree["rng"])
-        if tree["before_draw"] is not None:
-            self.rng.bit_generator.state = self.before_draw = tree["before_draw"]
-            self.oracle = self._bind(self.check.size)
-            known = tree["known"]
-            if known is not None and known["g"] is not None:
-                self.known = Point(self.w, known["f"], _array.adopt(known["g"], self.w))
+        self.batches.restore(tree["batches"], self.check.size, self.w)
+        known = tree["known"]
+        if known is not None and known["g"] is not None:
+            self.known = Point(self.w, known["f"], _array.adopt(known["g"], self.w))
         self.rng.bit_generator.state = tree["rng"]
 
     def _take_generator(self, saved: Mapping[str, Any]) -> None:

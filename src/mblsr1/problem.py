@@ -34,11 +34,17 @@ class Counts:
 
     def __init__(self) -> None:
         self.nfev = self.njev = self._thirds = 0
-        self._limit = math.inf
+        self._start, self._limit = 0, math.inf
 
     def limit(self, max_samples: float | None) -> None:
         """Allow this many sample-gradients from now on; None is no limit."""
+        self._start = self._thirds
         self._limit = math.inf if max_samples is None else self._thirds + 3 * max_samples
+
+    @property
+    def share_spent(self) -> float:
+        """Share of max_samples that is spent; 0 without that budget."""
+        return (self._thirds - self._start) / (self._limit - self._start) if self._limit > self._start else 1.0
 
     @property
     def n_samples(self) -> float:
@@ -186,6 +192,11 @@ class Oracle:
         return Point(w, loss, self.gradient(w))
 
     @property
+    def share_spent(self) -> float:
+        """Share of the run's sample budget that is spent; 0 without one."""
+        return self.problem.counts.share_spent
+
+    @property
     def shared(self) -> Oracle:
         """The samples that the next batch evaluates again at no cost: here the whole batch."""
         return self
@@ -202,6 +213,15 @@ class Oracle:
             return self.problem.vector_of(self.problem.call(hvp, self._user(w), self._user(v), *self._args), "hvp")
 
         return product
+
+    @property
+    def remembered(self) -> Point:
+        """The newest iterate with its loss and gradient."""
+        return Point(self._at, math.nan if self._loss is None else self._loss, self._gradient)
+
+    def remember(self, w: Array, f: float, g: Array) -> None:
+        """Take values at w that an earlier run evaluated on the same samples."""
+        self._at, self._loss, self._gradient = w, f, g
 
     def forget(self) -> None:
         """Drop the values at the newest iterate."""
@@ -268,9 +288,8 @@ class OverlapOracle(Oracle):
         used = self._parts if self.fused else [self._shared]
         size = sum(part.size for part in used)
         f = sum(part.loss(w) * (part.size / size) for part in used)
-        for part in self._parts:
-            if part is not self._shared:
-                part.forget()
+        if len(self._parts) > 1 and self._parts[-1] is not self._shared:
+            self._parts[-1].forget()  # the fresh samples are in no other batch
         return Point(w, f, g)
 
     def _noise(self, w: Array, g: Array) -> float:

@@ -126,12 +126,15 @@ class Outcome(NamedTuple):
 
 
 class CheckState(NamedTuple):
-    """State of the batch rule, Algorithm 6: batch size, f_K, sum of R, steps since."""
+    """State of the batch rule, Algorithm 6: batch size, f_K, sum of R, steps since.
+
+    The norm test keeps its mean noise and the weight of that mean in the last two.
+    """
 
     size: int
     reference: float
     sum_decrease: float
-    since: int
+    since: float
     w: Array | None
 
 

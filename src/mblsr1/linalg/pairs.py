@@ -94,6 +94,12 @@ class PairMemory:
         self.order, self.pending = [], None
         self._changed()
 
+    def keep_newest(self, count: int) -> None:
+        """Forget all but the newest `count` pairs."""
+        if len(self.order) > count:
+            self.order = self.order[-count:]
+            self._changed()
+
     def push(self, s: Array, y: Array) -> None:
         """Hand over a pair; it is judged and stored by the next `project`."""
         if self.pending is not None:

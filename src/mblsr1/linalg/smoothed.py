@@ -50,8 +50,8 @@ def median_curvature(blocks: GramBlocks) -> float:
     return max(float(np.median(blocks.SY.diagonal())), _SMALLEST_GAMMA)
 
 
-def smoothed(pairs: PairMemory, absolute: bool = True, xx: dict = {}) -> SpectralMatrix:
-    """Return the smoothed matrix of the pairs.
+def smoothed(pairs: PairMemory, absolute: bool = True) -> SpectralMatrix:
+    """Return the smoothed matrix of the pairs, of which there must be one at least.
 
     Parameters
     ----------
@@ -59,19 +59,12 @@ def smoothed(pairs: PairMemory, absolute: bool = True, xx: dict = {}) -> Spectra
     absolute : bool
         Take the absolute values of the eigenvalues; else keep negative curvature as it is.
     """
-    T = np.zeros((2 * pairs.capacity, 0))
-    if len(pairs) == 0:
-        return SpectralMatrix(pairs, Spectrum(0.0, np.zeros(0), T))
     blocks = pairs.blocks()
-    gamma = max(float(np.quantile(blocks.SY.diagonal(), xx.get("q", 0.5))), 1e-3) * xx.get("gf", 1.0)
-    if xx.get("dbg"): print('gamma',gamma)
     size, directions = np.linalg.eigh(blocks.SS)
-    kept = size > xx.get("cut", _GRAM_CUT) * size[-1]
+    kept = size > _GRAM_CUT * size[-1]
     E = directions[:, kept] / np.sqrt(size[kept])
     A = E.T @ blocks.SY @ E
     lam, U = np.linalg.eigh(0.5 * (A + A.T))
-    T = pairs.over_rows(E @ U)
-    if xx.get("dbg"): print(lam.round(2)[:5], lam.round(2)[-8:], len(lam), np.median(lam))
-    if "lmin" in xx: lam = np.maximum(np.abs(lam), xx["lmin"] * gamma)
-    if "add" in xx: lam = np.abs(lam) + xx["add"] * gamma
-    return SpectralMatrix(pairs, Spectrum(gamma, np.abs(lam) if absolute else lam, T))
+    return SpectralMatrix(
+        pairs, Spectrum(median_curvature(blocks), np.abs(lam) if absolute else lam, pairs.over_rows(E @ U))
+    )

@@ -7,23 +7,26 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from mblsr1.linalg import scaling as scaling_rules
 from mblsr1.linalg.scaling import ScalingRule
-from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, sr1_trust_region
+from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, StepRule, sr1_trust_region
 from mblsr1.problem import Oracle
 from mblsr1.rules import pairs as pair_rules
 from mblsr1.rules import radius as radius_rules
 from mblsr1.rules.batch import default_check_size, noise_growth, progress_check
+from mblsr1.rules.pairs import PairRule
 from mblsr1.steps.get_step import LineSearchSettings, get_step
-from mblsr1.steps.model import build_better, build_model, build_smoothed
-from mblsr1.steps.overlap import overlap_step
+from mblsr1.steps.model import ModelBuilder, better_model, lbfgs_model, smoothed_model, sr1_model
+from mblsr1.steps.overlap import annealed, overlap_step
 from mblsr1.steps.resolve import resolve
-from mblsr1.types import Carried, Method, Point, Trial
+from mblsr1.types import BatchRule, Carried, Method, Point, Trial
 
 __all__ = ["Options", "mb_lsr1"]
+
+#: Pairs kept where the options leave it open (measured: docs/default.md).
+SAMPLE_MEMORY, WHOLE_MEMORY = 64, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,8 @@ class Options:
 
     Parameters
     ----------
-    memory : int >= 0
-        m: pairs kept. The memory cost is 2 m vectors.
+    memory : None or int >= 0
+        m: pairs kept. The memory cost is 2 m vectors. None: 64 on samples, 20 on the whole set.
     restart_memory : None or int in [0, memory]
         m_hat: after a ratio below `restart_tolerance` do nothing (None), empty the memory (0), or refill it
         with this many sampled pairs (warm start). Alg. 3.
@@ -83,6 +86,29 @@ class Options:
         Factor on min(delta, ||s||) after a poor mean ratio; the printed rule is 1.
     interpolate : bool
         Where the batch is the whole set, move the radius by interpolation along p.
+    sample_matrix, whole_matrix : {"smoothed", "better", "sr1", "l-bfgs"}
+        Matrix of the model on samples and on the whole set: the smoothed curvature of the pairs, the better
+        predictor of SR1 and L-BFGS, or one of them.
+    absolute : bool
+        Take the absolute values of the smoothed matrix's eigenvalues.
+    overlap : float in [0, 0.5]
+        Share of a batch that the next one evaluates again; y, R and Q come from it. 0 draws every batch anew
+        and re-solves as on the whole set. No part of the line search.
+    gradient_memory : float in [0, 1)
+        Weight of the past in the running mean of batch gradients that is the model's linear term (overlap > 0).
+    poor_ratio, good_ratio : float in [0, 1]
+        Mean ratios below the first shrink the radius, from the second on they let it grow (Alg. 5).
+    ratio_reset : bool
+        Forget the averaged ratio after each change of the radius.
+    growth : {"noise", "progress"}
+        How the batch grows: where noise outweighs the gradient (needs overlap), or by Alg. 6.
+    noise_limit : float in (0, 1]
+        growth="noise": share of noise in the batch gradient's square above which the batch doubles.
+    largest_share : float in (0, 1]
+        growth="noise": the batch grows up to this share of the whole set.
+    anneal : bool
+        Shrink the radius in the second half of `max_samples` (overlap > 0). A run that is to be continued bit for
+        bit has `max_steps` as its budget, or anneal=False.
     mixing : {"convex", "printed"}
         Line 6 of Alg. 4: (1 - eta)(p* + mu v) + eta v, or (1 - eta) p* + mu v as printed, which needs
         momentum > 0 where sgd_weight > 0.
@@ -96,7 +122,7 @@ class Options:
     32
     """
 
-    memory: int = 16
+    memory: int | None = None
     restart_memory: int | None = None
     restart_tolerance: float = 0.0
     batch_size: int = 256
@@ -119,28 +145,32 @@ class Options:
     steps_per_batch: int = 1
     radius_shrink: float = 0.5
     interpolate: bool = True
-    overlap: float = 0.25
-    gradient_memory: float = 0.5
+    sample_matrix: str = "smoothed"
+    whole_matrix: str = "better"
     absolute: bool = True
+    overlap: float = 0.125
+    gradient_memory: float = 0.5
     poor_ratio: float = 0.4
     good_ratio: float = 0.8
     ratio_reset: bool = True
-    theta: float = 0.0
-    limit: float = 1.0
-    matrix: str = "better"
-    xx: dict = field(default_factory=dict)
+    growth: str = "noise"
+    noise_limit: float = 0.5
+    largest_share: float = 0.25
+    anneal: bool = True
     mixing: str = "convex"
     check_both: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (("memory", 0), ("batch_size", 1), ("check_every", 1), ("steps_per_batch", 1)):
+        if self.memory is not None:
+            _integer("memory", self.memory, 0)
+        for name, low in (("batch_size", 1), ("check_every", 1), ("steps_per_batch", 1)):
             _integer(name, getattr(self, name), low)
         for name, (text, test) in _RANGES.items():
             _real(name, getattr(self, name), text, test)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
-        for name in ("check_both", "interpolate"):
+        for name in ("check_both", "interpolate", "absolute", "ratio_reset", "anneal"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}: must be True or False, got {getattr(self, name)!r}")
         if not callable(self.scaling):
@@ -160,10 +190,9 @@ class Options:
     def _check_sizes(self) -> None:
         if self.restart_memory is not None:
             _integer("restart_memory", self.restart_memory, 0)
-            if self.restart_memory > self.memory:
-                raise ValueError(
-                    f"restart_memory: must be None or in [0, memory={self.memory}], got {self.restart_memory!r}"
-                )
+            most = SAMPLE_MEMORY if self.memory is None else self.memory
+            if self.restart_memory > most:
+                raise ValueError(f"restart_memory: must be None or in [0, memory={most}], got {self.restart_memory!r}")
         if not callable(self.check_size) and self.check_size != "all":
             _integer("check_size", self.check_size, 1, ', "all" or a function of the batch size')
 
@@ -173,6 +202,8 @@ class Options:
                 "progress_decrease: progress_decrease + progress_fraction must be > 0 (Theorem 4.1), "
                 f"got {self.progress_decrease!r} + {self.progress_fraction!r}"
             )
+        if self.poor_ratio > self.good_ratio:
+            raise ValueError(f"poor_ratio: must be <= good_ratio={self.good_ratio!r}, got {self.poor_ratio!r}")
         if self.globalization == "trust-region" and (self.sgd_weight > 0.0 or self.momentum > 0.0):
             name = "sgd_weight" if self.sgd_weight > 0.0 else "momentum"
             raise ValueError(
@@ -200,8 +231,9 @@ class Options:
             memory=16, restart_memory=0, restart_tolerance=0.0, batch_size=256, initial_radius=1e-4, ratio_memory=1.0,
             check_every=10, progress_decrease=0.0, progress_fraction=0.1, sgd_weight=0.1, learning_rate=0.1,
             momentum=0.9, ratio="mean-of-ratios", scaling=scaling_rules.constant(1.0), globalization="line-search",
-            radius_shrink=1.0, interpolate=False, overlap=0.0, poor_ratio=0.1,
-            good_ratio=0.5, ratio_reset=False, matrix="sr1", mixing="printed",
+            radius_shrink=1.0, interpolate=False, sample_matrix="sr1", whole_matrix="sr1", absolute=False, overlap=0.0,
+            gradient_memory=0.0, poor_ratio=0.1, good_ratio=0.5, ratio_reset=False, growth="progress", anneal=False,
+            mixing="printed",
         ).replace(**changes)  # fmt: skip
 
     @classmethod
@@ -227,9 +259,20 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "gtol": (" >= 0", lambda x: x >= 0.0),
     "skip_tolerance": (" in [0, 1)", lambda x: 0.0 <= x < 1.0),
     "radius_shrink": (" in (0, 1]", lambda x: 0.0 < x <= 1.0),
+    "overlap": (" in [0, 0.5]", lambda x: 0.0 <= x <= 0.5),
+    "gradient_memory": (" in [0, 1)", lambda x: 0.0 <= x < 1.0),
+    "poor_ratio": (" in [0, 1]", lambda x: 0.0 <= x <= 1.0),
+    "good_ratio": (" in [0, 1]", lambda x: 0.0 <= x <= 1.0),
+    "noise_limit": (" in (0, 1]", lambda x: 0.0 < x <= 1.0),
+    "largest_share": (" in (0, 1]", lambda x: 0.0 < x <= 1.0),
 }
 
+_MATRICES = ("smoothed", "better", "sr1", "l-bfgs")
+
 _CHOICES = {
+    "sample_matrix": _MATRICES,
+    "whole_matrix": _MATRICES,
+    "growth": ("noise", "progress"),
     "ratio": ("of-means", "mean-of-ratios"),
     "globalization": ("trust-region", "line-search"),
     "mixing": ("convex", "printed"),
@@ -250,63 +293,76 @@ def _real(name: str, value: Any, text: str, test: Callable[[float], bool]) -> No
         raise ValueError(f"{name}: must be a finite number{text}, got {value!r}")
 
 
-def mb_lsr1(options: Options | None = None) -> Method:
+def mb_lsr1(options: Options | None = None, whole: bool = False) -> Method:
     """Return MB-LSR1 (Algorithm 1) with these options; what `minimize` uses where `method` is None.
 
     Parameters
     ----------
     options : Options, optional
         The default is ``Options()``.
+    whole : bool
+        Whether every batch will be the whole set; decides the memory where the options leave it open.
     """
     o = Options() if options is None else options
-    rules = Rules(
-        noisy=_noisy(o),
-        whole=_whole(o),
-        pairs=(
-            pair_rules.classic()
-            if o.restart_memory is None
-            else pair_rules.restart(o.restart_tolerance, o.restart_memory)
-        ),
-        batch=noise_growth(o.theta, o.limit) if o.theta else progress_check(o.check_every, o.progress_decrease, o.progress_fraction, o.check_size, o.check_both),
+    overlap = 0.0 if o.globalization == "line-search" else o.overlap
+    radius = radius_rules.progressive(
+        o.ratio_memory, o.ratio, o.radius_shrink, (o.poor_ratio, o.good_ratio), o.ratio_reset
     )
-    return sr1_trust_region("mb-lsr1", o.memory, o.initial_radius, rules, o.overlap)
+    on_whole = radius_rules.interpolated(radius) if o.interpolate else radius
+    memory = o.memory if o.memory is not None else WHOLE_MEMORY if whole else SAMPLE_MEMORY
+    rules = Rules(
+        noisy=Regime(_overlapping(o) if overlap else _stepping(o, o.sample_matrix), radius),
+        whole=Regime(_stepping(o, o.whole_matrix), on_whole),
+        pairs=_pair_rule(o),
+        batch=_batch_rule(o, overlap),
+    )
+    return sr1_trust_region("mb-lsr1", memory, o.initial_radius, rules, overlap)
 
 
-def _noisy(o: Options) -> Regime:
-    thresholds = (o.poor_ratio, o.good_ratio)
-    radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink, thresholds, o.ratio_reset)
-    if o.overlap == 0.0:
-        return _whole(o)._replace(radius=radius)
-    build = partial(build_smoothed, absolute=o.absolute, xx=o.xx)
+def _pair_rule(o: Options) -> PairRule:
+    if o.restart_memory is None:
+        return pair_rules.classic()
+    return pair_rules.restart(o.restart_tolerance, o.restart_memory)
 
-    import os
-    X = eval(os.environ.get("X", "{}"))
-    X = {**X, **o.xx}
+
+def _batch_rule(o: Options, overlap: float) -> BatchRule:
+    if o.growth == "noise" and overlap:
+        return noise_growth(o.noise_limit, o.largest_share)
+    return progress_check(o.check_every, o.progress_decrease, o.progress_fraction, o.check_size, o.check_both)
+
+
+def _builder(o: Options, matrix: str) -> ModelBuilder:
+    if matrix == "smoothed":
+        return smoothed_model(o.absolute)
+    if matrix == "l-bfgs":
+        return lbfgs_model()
+    return (better_model if matrix == "better" else sr1_model)(o.scaling, o.skip_tolerance)
+
+
+def _overlapping(o: Options) -> StepRule:
+    """Steps on batches that overlap."""
+    build = _builder(o, o.sample_matrix)
 
     def step(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
-        c = oracle.problem.counts
-        t = c._thirds / c._limit
-        t0 = X.get("t0", 0.5)
-        s = min(1.0, (1 - t) / (1 - t0)) if t > t0 else 1.0
-        s = max(s, 1e-3)
-        beta = 1 - (1 - o.gradient_memory) * s ** X.get("pb", 0)
-        delta = state.radius.delta * s ** X.get("pd", 0)
-        trial, car = overlap_step(oracle, point, state.memory, delta, state.carried, beta, build)
-        return trial._replace(radius=state.radius.delta if trial.point is not None else trial.radius), car
+        delta = annealed(state.radius.delta, oracle.share_spent) if o.anneal else state.radius.delta
+        trial, mean = overlap_step(oracle, point, state.memory, delta, state.carried, o.gradient_memory, build)
+        return trial._replace(radius=state.radius.delta), mean
 
-    return Regime(step, radius)
+    return step
 
 
-def _whole(o: Options) -> Regime:
-    build = partial(build_better if o.matrix == "better" else build_model, scaling=o.scaling, skip_tolerance=o.skip_tolerance)
-    radius = radius_rules.progressive(o.ratio_memory, o.ratio, o.radius_shrink)
+def _stepping(o: Options, matrix: str) -> StepRule:
+    """Steps by re-solving or by the line search, on the whole set or on batches drawn anew."""
+    build = _builder(o, matrix)
     if o.globalization == "trust-region":
 
         def resolving(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
+            if oracle.is_full and o.memory is None:
+                state.memory.keep_newest(WHOLE_MEMORY)
             delta, floor = state.radius.delta, state.radius.smallest
             return resolve(oracle, point, state.memory, delta, floor, build), Carried()
 
-        return Regime(resolving, radius_rules.interpolated(radius) if o.interpolate else radius)
+        return resolving
     settings = LineSearchSettings(
         o.sgd_weight, o.momentum, o.learning_rate, o.descent_tolerance, o.armijo, o.mixing == "printed"
     )
@@ -316,4 +372,4 @@ def _whole(o: Options) -> Regime:
         trial, carried = get_step(oracle, point, memory, delta, carried, build, settings)
         return trial, Carried(carried)
 
-    return Regime(searching, radius)
+    return searching

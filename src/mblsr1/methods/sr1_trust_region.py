@@ -16,7 +16,7 @@ from mblsr1.rules.radius import RadiusRule, RadiusState
 from mblsr1.rules.warm_start import sample_pairs
 from mblsr1.types import BatchRule, Carried, Method, Outcome, Point, Trial
 
-__all__ = ["Regime", "Rules", "SR1State", "sr1_trust_region"]
+__all__ = ["Regime", "Rules", "SR1State", "StepRule", "sr1_trust_region"]
 
 #: Steps in a row without a move, or without a gain at the smallest radius, after which the run ends.
 _MAX_FAILURES = 60
@@ -35,10 +35,13 @@ class SR1State(NamedTuple):
     n_restarts: int
 
 
+StepRule = Callable[[Oracle, Point, SR1State], tuple[Trial, Carried]]
+
+
 class Regime(NamedTuple):
     """How steps are made and the radius moves, on batches of one kind."""
 
-    step: Callable[[Oracle, Point, SR1State], tuple[Trial, Carried]]
+    step: StepRule
     radius: RadiusRule
 
 

@@ -25,6 +25,8 @@ __all__ = [
 
 #: Cap of the printed check sample, min(1.1 n_b, 5000).
 _LARGEST_CHECK = 5000
+#: Weight of the past in the mean noise, and the weight it must have before the batch may double.
+_NOISE_MEMORY, _NOISE_STEPS = 0.9, 4.0
 
 
 def default_check_size(batch_size: int) -> int:
@@ -91,19 +93,31 @@ def progress_check(
     return update
 
 
-def noise_growth(theta: float, limit: float = 1.0, window: float = 0.9) -> BatchRule:
-    """Norm test: the batch doubles where the averaged noise of its gradient exceeds theta times the gradient."""
+def noise_growth(limit: float = 0.5, largest_share: float = 0.25) -> BatchRule:
+    """Return the norm test: the batch doubles where most of its gradient is noise.
 
-    def update(state: CheckState, outcome: Outcome, problem: object) -> CheckState:
+    The parts of an overlapping batch tell the variance of its gradient at no cost
+    (``outcome.scalars["noise"]``, as a share of the gradient's square). Where the running mean of that
+    share exceeds `limit`, the batch doubles (after Byrd, Chin, Nocedal, Wu 2012, section 4).
+
+    Parameters
+    ----------
+    limit : float
+        In (0, 1]; pure noise has a share of about 1.
+    largest_share : float
+        The batch grows up to this share of the whole set.
+    """
+
+    def update(state: CheckState, outcome: Outcome, problem: Any) -> CheckState:
         noise = outcome.scalars.get("noise", math.nan)
-        total = problem.n_samples  # type: ignore[attr-defined]
-        if math.isnan(noise) or (total is not None and 2 * state.size > limit * total):
+        total = problem.n_samples
+        if not math.isfinite(noise) or (total is not None and 2 * state.size > largest_share * total):
             return state
-        weight = window * state.since + 1
-        state = state._replace(sum_decrease=window * state.sum_decrease + noise, since=weight)
-        if weight > 4 and state.sum_decrease / weight > theta:
-            return CheckState(2 * state.size, math.nan, 0.0, 0, None)
-        return state
+        weight = _NOISE_MEMORY * state.since + 1.0
+        average = (_NOISE_MEMORY * state.since * state.sum_decrease + noise) / weight
+        if weight > _NOISE_STEPS and average > limit:
+            return initial_check_state(2 * state.size)
+        return state._replace(sum_decrease=average, since=weight)
 
     return update
 

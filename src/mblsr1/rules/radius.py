@@ -24,7 +24,7 @@ _POOR, _GOOD = 0.1, 0.5
 _GROWTH = 2.0
 #: On the whole set every step is checked by its loss: the radius needs no upper limit.
 _UNBOUNDED = 1e100
-K = dict(poor=.1, good=.75, g0=2., g1=10.)
+_POOR_WHOLE, _GOOD_WHOLE = 0.25, 0.6
 
 
 class RadiusState(NamedTuple):
@@ -120,8 +120,8 @@ def progressive(
 def interpolated(noisy: RadiusRule) -> RadiusRule:
     """Return the rule that interpolates along p where the batch is the whole set, else `noisy`.
 
-    After rho < 0.1 the radius becomes the minimiser of the cubic through both losses and slopes;
-    after rho > 0.75 near the boundary it grows to where the slope along p vanishes, by 2 to 10
+    After rho < 0.25 the radius becomes the minimiser of the cubic through both losses and slopes;
+    after rho > 0.6 near the boundary it grows to where the slope along p vanishes, by 2 to 10
     (measured on deterministic problems: docs/deviations.md, 15).
 
     Parameters
@@ -136,12 +136,12 @@ def interpolated(noisy: RadiusRule) -> RadiusRule:
         if not (math.isfinite(trial.decrease) and trial.predicted < 0.0):
             return state
         state = _ratio_of_means(state._replace(largest=_UNBOUNDED), trial, 0.0)
-        if state.rho_hat < K['poor']:
+        if state.rho_hat < _POOR_WHOLE:
             return state.with_delta(_clip(_cubic_minimiser(trial), 0.1, 0.5) * trial.s_norm)
-        if state.rho_hat > K['good'] and trial.s_norm > 0.8 * state.delta:
+        if state.rho_hat > _GOOD_WHOLE and trial.s_norm > 0.8 * state.delta:
             change = trial.slope - trial.slope_new
             share = trial.slope / change if change < 0.0 else 10.0
-            return state.with_delta(max(state.delta, _clip(share, K['g0'], K['g1']) * trial.s_norm))
+            return state.with_delta(max(state.delta, _clip(share, 2.0, 10.0) * trial.s_norm))
         return state
 
     return RadiusRule(noisy.init, update)

@@ -1,9 +1,16 @@
-"""The model at an iterate: store the last pair, choose gamma, project the gradient (Alg. 4, l. 2-3)."""
+"""The model at an iterate: store the last pair, choose the matrix, project the gradient (Alg. 4, l. 2-3).
+
+A builder is a function ``(memory, g) -> Subproblem``. The pair handed over by the last step is
+judged by the matrix of the older pairs, and its inner products are made in the same pass over the
+buffer as those of g.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+
+import numpy as np
 
 from mblsr1._array import Array
 from mblsr1.linalg.lbfgs import lbfgs, prediction_error
@@ -11,68 +18,90 @@ from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.pairs import NewPair, PairMemory
 from mblsr1.linalg.scaling import ScalingRule
 from mblsr1.linalg.smoothed import SpectralMatrix, smoothed
+from mblsr1.linalg.spectrum import Spectrum
 from mblsr1.linalg.subproblem import Subproblem
 
-__all__ = ["ModelBuilder", "build_better", "build_model", "build_smoothed"]
-
-#: Running mean of log errors in `build_better`: weight of the past, range of e, advantage of (SR1, L-BFGS).
-_FORGET, _ERROR_RANGE, _ADVANTAGE = 0.8, (1e-4, 1e4), (0.0, 0.1)
+__all__ = ["ModelBuilder", "better_model", "lbfgs_model", "smoothed_model", "sr1_model"]
 
 ModelBuilder = Callable[[PairMemory, Array], Subproblem]
 
+#: Running mean of log errors in `better_model`: weight of the past, range of an error, and how much
+#: smaller the mean log error of SR1 must be (chosen on the development problems, docs/default.md).
+_FORGET, _ERROR_RANGE, _ADVANTAGE = 0.8, (1e-4, 1e4), 0.3
 
-def build_model(memory: PairMemory, g: Array, scaling: ScalingRule, skip_tolerance: float) -> Subproblem:
-    """Return the subproblem of the SR1 matrix of the stored pairs at gradient g.
 
-    The pair handed over by the last step is judged by the matrix of the older pairs, and its
-    inner products are made in the same pass over the buffer as those of g.
-    """
-    if memory.pending is not None:
-        z = memory.project([g], _matrix(memory, scaling, skip_tolerance).accepts)[:, 0]
-    else:
+def sr1_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
+    """Return the builder of the SR1 matrix; a pair that it cannot use is not stored."""
+
+    def build(memory: PairMemory, g: Array) -> Subproblem:
+        accept = _sr1(memory, scaling, skip_tolerance).accepts if memory.pending is not None else None
+        z = memory.project([g], accept)[:, 0]
+        return Subproblem(_sr1(memory, scaling, skip_tolerance), g, z)
+
+    return build
+
+
+def lbfgs_model() -> ModelBuilder:
+    """Return the builder of the L-BFGS matrix."""
+
+    def build(memory: PairMemory, g: Array) -> Subproblem:
         z = memory.project([g])[:, 0]
-    return Subproblem(_matrix(memory, scaling, skip_tolerance), g, z)
+        return Subproblem(lbfgs(memory) or _flat(memory), g, z)
+
+    return build
 
 
-def build_better(memory: PairMemory, g: Array, scaling: ScalingRule, skip_tolerance: float) -> Subproblem:
-    """Return the subproblem of the SR1 or the L-BFGS matrix, whichever has predicted new pairs better.
+def smoothed_model(absolute: bool = True) -> ModelBuilder:
+    """Return the builder of the smoothed matrix, for noisy pairs."""
 
-    Each new pair is first predicted by both matrices of the older pairs: e = ||y - Bs|| / ||y||; the
-    running mean of log e decides, with a small advantage to L-BFGS.
+    def build(memory: PairMemory, g: Array) -> Subproblem:
+        z = memory.project([g])[:, 0]
+        return Subproblem(smoothed(memory, absolute) if len(memory) else _flat(memory), g, z)
+
+    return build
+
+
+def better_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
+    """Return the builder of the SR1 or the L-BFGS matrix, whichever has predicted new pairs better.
+
+    Each new pair is first predicted by both matrices of the older pairs, e = ||y - Bs|| / ||y||; the
+    running mean of log e decides.
     """
 
-    def judge(pair: NewPair) -> bool:
-        for i, matrix in enumerate(_candidates(memory, scaling, skip_tolerance)):
-            if matrix is not None:
-                error = prediction_error(matrix.spectrum, pair.rows_s, pair.rows_y, pair.ss, pair.sy, pair.yy)
-                log_error = math.log(min(max(error, _ERROR_RANGE[0]), _ERROR_RANGE[1])) - _ADVANTAGE[i]
-                memory.scores[i] = _FORGET * memory.scores[i] + (1.0 - _FORGET) * log_error
-        return True
+    def candidates(memory: PairMemory) -> tuple[LSR1, SpectralMatrix | None]:
+        if memory.matrix is None:
+            memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance), lbfgs(memory)
+        both: tuple[LSR1, SpectralMatrix | None] = memory.matrix
+        return both
 
-    z = memory.project([g], judge)[:, 0]
-    sr1, bfgs = _candidates(memory, scaling, skip_tolerance)
-    better = sr1 if bfgs is None or memory.scores[0] < memory.scores[1] else bfgs
-    return Subproblem(better, g, z)
+    def build(memory: PairMemory, g: Array) -> Subproblem:
+        def judge(pair: NewPair) -> bool:
+            for i, matrix in enumerate(candidates(memory)):
+                if matrix is not None:
+                    memory.scores[i] = _FORGET * memory.scores[i] + (1.0 - _FORGET) * _log_error(matrix, pair)
+            return True
 
+        z = memory.project([g], judge)[:, 0]
+        sr1, bfgs = candidates(memory)
+        behind = memory.scores[0] >= memory.scores[1] - _ADVANTAGE
+        return Subproblem(bfgs if bfgs is not None and behind else sr1, g, z)
 
-def _candidates(
-    memory: PairMemory, scaling: ScalingRule, skip_tolerance: float
-) -> tuple[LSR1, SpectralMatrix | None]:
-    if memory.matrix is None:
-        memory.matrix = (LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance), lbfgs(memory))
-    both: tuple[LSR1, SpectralMatrix | None] = memory.matrix
-    return both
+    return build
 
 
-def build_smoothed(memory: PairMemory, g: Array, absolute: bool, xx: dict = {}) -> Subproblem:
-    """Return the subproblem of the smoothed matrix of the stored pairs at linear term g."""
-    z = memory.project([g])[:, 0]
-    return Subproblem(smoothed(memory, absolute, xx), g, z)
+def _log_error(matrix: LSR1 | SpectralMatrix, pair: NewPair) -> float:
+    error = prediction_error(matrix.spectrum, pair.rows_s, pair.rows_y, pair.ss, pair.sy, pair.yy)
+    return math.log(min(max(error, _ERROR_RANGE[0]), _ERROR_RANGE[1]))
 
 
-def _matrix(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:
+def _sr1(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:
     """The matrix of the pairs as they are; made once for each state of the memory."""
     if memory.matrix is None:
         memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
     matrix: LSR1 = memory.matrix
     return matrix
+
+
+def _flat(memory: PairMemory) -> SpectralMatrix:
+    """B = 0, where there is nothing to go by: the step is the longest along -g that the radius allows."""
+    return SpectralMatrix(memory, Spectrum(0.0, np.zeros(0), np.zeros((2 * memory.capacity, 0))))

@@ -16,10 +16,10 @@ from mblsr1.problem import Oracle
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import NAN, Carried, Point, Trial
 
-__all__ = ["overlap_step"]
+__all__ = ["annealed", "overlap_step"]
 
-#: The radius after a step to a point where the loss is not finite, as a share of it.
-_RETREAT = 0.25
+#: The radius is annealed down to this share of it.
+_LAST_SHARE = 1e-3
 
 
 def overlap_step(
@@ -41,6 +41,13 @@ def overlap_step(
         Its weight on the past.
     build : callable
         (memory, linear term) -> Subproblem.
+
+    Returns
+    -------
+    trial : Trial
+        `point` is None where loss or gradient at the new iterate is not finite.
+    mean : Carried
+        The average with this batch's gradient.
     """
     mean = _added(mean, point.g, beta)
     sol = build(memory, _value(mean)).solve(delta)
@@ -48,17 +55,19 @@ def overlap_step(
     f, g = shared.loss(point.w), shared.gradient(point.w)
     w = point.w + sol.p
     f_new, g_new = shared.loss(w), shared.gradient(w)
-    trial = Trial(
-        None, None, None, sol.norm, NAN, NAN, 0.0, sol.on_boundary, _RETREAT * delta, sol.sigma, 0.0, sol.slope
-    )
+    trial = Trial(None, None, None, sol.norm, NAN, NAN, 0.0, sol.on_boundary, delta, sol.sigma, 0.0, sol.slope)
     if g is None or g_new is None or not math.isfinite(f_new):
         return trial, mean
-    own_slope = _array.dot(g, sol.p)
-    curvature = -sol.slope - sol.sigma * sol.norm**2  # p'Bp, since (B + sigma I) p = -mean
+    curvature = -sol.slope - sol.sigma * sol.norm * sol.norm  # p'Bp, since (B + sigma I) p = -mean
     return trial._replace(
-        point=Point(w, f_new, None), s=sol.p, y=g_new - g, decrease=f_new - f,
-        predicted=own_slope + 0.5 * curvature, achieved=f_new - f, radius=delta, alpha=1.0,
+        point=Point(w, f_new, g_new), s=sol.p, y=g_new - g, decrease=f_new - f,
+        predicted=_array.dot(g, sol.p) + 0.5 * curvature, achieved=f_new - f, alpha=1.0,
     ), mean  # fmt: skip
+
+
+def annealed(delta: float, share_spent: float) -> float:
+    """The radius towards the end of a budget: whole in its first half, then falling to zero in a line."""
+    return delta * min(1.0, max(2.0 * (1.0 - share_spent), _LAST_SHARE))
 
 
 def _added(mean: Carried, g: Array, beta: float) -> Carried:
@@ -72,4 +81,5 @@ def _added(mean: Carried, g: Array, beta: float) -> Carried:
 
 def _value(mean: Carried) -> Array:
     """The average without its bias towards zero."""
-    return mean.vector if mean.weight == 1.0 else mean.vector * (1.0 / mean.weight)
+    value: Array = mean.vector
+    return value if mean.weight == 1.0 else value * (1.0 / mean.weight)
