@@ -42,7 +42,7 @@ def _chosen(known: list[str], only: list[str] | None) -> list[str]:
     wanted = set(only or known)
     for role in ("selection", "reporting"):
         if role in wanted:
-            wanted |= {name for name, task in TASKS.items() if task.role == role}
+            wanted |= {name for name in known if name in TASKS and TASKS[name].role == role}
     unknown = wanted - set(known) - {"selection", "reporting"}
     if unknown:
         raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
