@@ -31,7 +31,7 @@ _CHUNK = 5_000
 _STREAM_CHECK = 10
 #: Columns that every history has, whatever the method.
 _FIRST, _LAST = ("step", "loss", "loss_after", "grad_norm"), ("batch_size", "n_samples", "nfev", "njev")
-_COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope")
+_COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope", "noise")
 
 Callback = Callable[["Step"], Any]
 
@@ -448,6 +448,7 @@ class _Run:
         self.exit = from_tree(self.exit, tree["exit"], self.w)
         self.counts.restore(tree["counts"])
         self._take_generator(tree["rng"])
+        self.batches.rng = self.rng
         self.batches.restore(tree["batches"], self.check.size, self.w)
         known = tree["known"]
         if known is not None and known["g"] is not None:

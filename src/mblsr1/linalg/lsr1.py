@@ -131,10 +131,7 @@ class LSR1:
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
         """Return ``coefficients @ rows + scale * base``, one pass over the used rows."""
-        rows, scale = self.pairs.active, float(scale)  # a NumPy scalar would widen float32
-        if rows.shape[0] == 0:
-            return base * scale
-        return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)
+        return self.pairs.combine(coefficients, scale, base)
 
     def to_dense(self) -> HostArray:
         """B as a (d, d) float64 NumPy array: for small d and for tests."""

@@ -188,7 +188,7 @@ class PairMemory:
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
         """Return ``coefficients @ rows + scale * base``: one pass over the used rows."""
-        rows = self.active
+        rows, scale = self.active, float(scale)  # a NumPy scalar would widen float32
         if rows.shape[0] == 0:
             return base * scale
         return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)

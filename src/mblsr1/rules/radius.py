@@ -93,7 +93,8 @@ def progressive(
     thresholds : (float, float)
         Mean ratios below the first shrink the radius, from the second on they let it grow.
     reset : bool
-        Forget the sums after each change of the radius: they judge the radius that was.
+        Forget the sums after each change of the radius: they judge the radius that was. Also lets a Q that noise
+        has made positive count in the sums.
     """
     poor, good = thresholds
 
@@ -103,10 +104,10 @@ def progressive(
     accumulate = _ratio_of_means if ratio == "of-means" else _mean_of_ratios
 
     def update(state: RadiusState, trial: Trial, full_batch: bool) -> RadiusState:
-        if not (math.isfinite(trial.decrease) and (trial.predicted < 0.0 or ratio == "of-means")):
+        if not (math.isfinite(trial.decrease) and (trial.predicted < 0.0 or reset)):
             return state
         state = accumulate(state, trial, 0.0 if full_batch else ratio_memory)
-        if ratio == "of-means" and state.denominator >= 0.0:  # noise: the model promises nothing yet
+        if reset and state.denominator >= 0.0:  # noise: the model promises nothing yet
             return state
         if state.rho_hat < poor:
             return renewed(state.with_delta(shrink * min(state.delta, trial.s_norm)))
