@@ -27,7 +27,8 @@ _SMALLEST = 1e-12
 def lbfgs(pairs: PairMemory) -> SpectralMatrix | None:
     """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature."""
     blocks = pairs.blocks()
-    usable = np.flatnonzero(blocks.SY.diagonal() > _CURVATURE * np.sqrt(blocks.YY.diagonal()))
+    sy, yy = blocks.SY.diagonal(), blocks.YY.diagonal()
+    usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > np.finfo(np.float64).tiny))
     if usable.size == 0:
         return None
     index = np.ix_(usable, usable)

@@ -62,7 +62,7 @@ class PairMemory:
     """
 
     def __init__(self, like: Array, capacity: int) -> None:
-        self.capacity = capacity
+        self.capacity = self.limit = capacity
         self.rows = _array.row_buffer(like, 2 * capacity)
         self.gram = np.zeros((2 * capacity, 2 * capacity))
         self.order: list[int] = []
@@ -95,16 +95,17 @@ class PairMemory:
         self._changed()
 
     def keep_newest(self, count: int) -> None:
-        """Forget all but the newest `count` pairs."""
-        if len(self.order) > count:
-            self.order = self.order[-count:]
+        """Forget all but the newest `count` pairs, now and from now on."""
+        self.limit = min(count, self.capacity)
+        if len(self.order) > self.limit:
+            self.order = self.order[len(self.order) - self.limit :]
             self._changed()
 
     def push(self, s: Array, y: Array) -> None:
         """Hand over a pair; it is judged and stored by the next `project`."""
         if self.pending is not None:
             self.project([])
-        if self.capacity > 0:
+        if self.limit > 0:
             self.pending = (s, y)
 
     def project(self, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None = None) -> HostArray:
@@ -148,7 +149,7 @@ class PairMemory:
         return out[:, 2:]
 
     def _claim_slot(self) -> int:
-        if len(self.order) < self.capacity:
+        if len(self.order) < self.limit:
             slot = min(set(range(self.capacity)) - set(self.order))
         else:
             slot = self.order.pop(0)

@@ -15,7 +15,7 @@ from mblsr1._array import Array, HostArray
 from mblsr1.linalg.pairs import GramBlocks, PairMemory
 from mblsr1.linalg.spectrum import Spectrum
 
-__all__ = ["SpectralMatrix", "median_curvature", "smoothed"]
+__all__ = ["SpectralMatrix", "flat", "median_curvature", "smoothed"]
 
 #: Directions of span(S) whose share in the normalised Gram is under this are left out.
 _GRAM_CUT = 1e-3
@@ -43,6 +43,11 @@ class SpectralMatrix:
         gamma, lam, T = self.spectrum
         z = self.pairs.project([v])[:, 0]
         return self.combine(T @ ((lam - gamma) * (T.T @ z)), gamma, v)
+
+
+def flat(pairs: PairMemory) -> SpectralMatrix:
+    """B = 0, where there is nothing to go by: the step is the longest along -g that the radius allows."""
+    return SpectralMatrix(pairs, Spectrum(0.0, np.zeros(0), np.zeros((2 * pairs.capacity, 0))))
 
 
 def median_curvature(blocks: GramBlocks) -> float:

@@ -40,7 +40,7 @@ class Options:
     ----------
     memory : None or int >= 0
         m: pairs kept. The memory cost is 2 m vectors. None: 64 on samples, 20 on the whole set.
-    restart_memory : None or int in [0, memory]
+    restart_memory : None or int in [0, memory], up to 20 where that is None
         m_hat: after a ratio below `restart_tolerance` do nothing (None), empty the memory (0), or refill it
         with this many sampled pairs (warm start). Alg. 3.
     restart_tolerance : float
@@ -107,7 +107,7 @@ class Options:
     largest_share : float in (0, 1]
         growth="noise": the batch grows up to this share of the whole set.
     anneal : bool
-        Shrink the radius in the second half of `max_samples` (overlap > 0). A run that is to be continued bit for
+        Shrink the radius in the last quarter of `max_samples` (overlap > 0). A run that is to be continued bit for
         bit has `max_steps` as its budget, or anneal=False.
     mixing : {"convex", "printed"}
         Line 6 of Alg. 4: (1 - eta)(p* + mu v) + eta v, or (1 - eta) p* + mu v as printed, which needs
@@ -154,7 +154,7 @@ class Options:
     good_ratio: float = 0.8
     ratio_reset: bool = True
     growth: str = "noise"
-    noise_limit: float = 0.5
+    noise_limit: float = 0.6
     largest_share: float = 0.25
     anneal: bool = True
     mixing: str = "convex"
@@ -190,7 +190,7 @@ class Options:
     def _check_sizes(self) -> None:
         if self.restart_memory is not None:
             _integer("restart_memory", self.restart_memory, 0)
-            most = SAMPLE_MEMORY if self.memory is None else self.memory
+            most = WHOLE_MEMORY if self.memory is None else self.memory
             if self.restart_memory > most:
                 raise ValueError(f"restart_memory: must be None or in [0, memory={most}], got {self.restart_memory!r}")
         if not callable(self.check_size) and self.check_size != "all":

@@ -121,7 +121,7 @@ def _outcome(state: SR1State, new: Point, trial: Trial, stuck: bool = False) -> 
         "on_boundary": float(trial.on_boundary),
         "rejections": trial.rejections,
         "flipped": float(trial.flipped),
-        "n_pairs": min(len(state.memory) + (state.memory.pending is not None), state.memory.capacity),
+        "n_pairs": min(len(state.memory) + (state.memory.pending is not None), state.memory.limit),
         "n_restarts": state.n_restarts,
         "n_skipped": state.memory.n_refused,
     }

@@ -93,7 +93,7 @@ def progress_check(
     return update
 
 
-def noise_growth(limit: float = 0.5, largest_share: float = 0.25) -> BatchRule:
+def noise_growth(limit: float = 0.6, largest_share: float = 0.25) -> BatchRule:
     """Return the norm test: the batch doubles where most of its gradient is noise.
 
     The parts of an overlapping batch tell the variance of its gradient at no cost

@@ -10,15 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from mblsr1._array import Array
 from mblsr1.linalg.lbfgs import lbfgs, prediction_error
 from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.pairs import NewPair, PairMemory
 from mblsr1.linalg.scaling import ScalingRule
-from mblsr1.linalg.smoothed import SpectralMatrix, smoothed
-from mblsr1.linalg.spectrum import Spectrum
+from mblsr1.linalg.smoothed import SpectralMatrix, flat, smoothed
 from mblsr1.linalg.subproblem import Subproblem
 
 __all__ = ["ModelBuilder", "better_model", "lbfgs_model", "smoothed_model", "sr1_model"]
@@ -46,7 +43,7 @@ def lbfgs_model() -> ModelBuilder:
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
         z = memory.project([g])[:, 0]
-        return Subproblem(lbfgs(memory) or _flat(memory), g, z)
+        return Subproblem(lbfgs(memory) or flat(memory), g, z)
 
     return build
 
@@ -56,7 +53,7 @@ def smoothed_model(absolute: bool = True) -> ModelBuilder:
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
         z = memory.project([g])[:, 0]
-        return Subproblem(smoothed(memory, absolute) if len(memory) else _flat(memory), g, z)
+        return Subproblem(smoothed(memory, absolute) if len(memory) else flat(memory), g, z)
 
     return build
 
@@ -91,7 +88,8 @@ def better_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
 
 def _log_error(matrix: LSR1 | SpectralMatrix, pair: NewPair) -> float:
     error = prediction_error(matrix.spectrum, pair.rows_s, pair.rows_y, pair.ss, pair.sy, pair.yy)
-    return math.log(min(max(error, _ERROR_RANGE[0]), _ERROR_RANGE[1]))
+    low, high = _ERROR_RANGE
+    return math.log(max(low, error) if error < high else high)  # nan is no good prediction
 
 
 def _sr1(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:
@@ -100,8 +98,3 @@ def _sr1(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR
         memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
     matrix: LSR1 = memory.matrix
     return matrix
-
-
-def _flat(memory: PairMemory) -> SpectralMatrix:
-    """B = 0, where there is nothing to go by: the step is the longest along -g that the radius allows."""
-    return SpectralMatrix(memory, Spectrum(0.0, np.zeros(0), np.zeros((2 * memory.capacity, 0))))

@@ -18,8 +18,8 @@ from mblsr1.types import NAN, Carried, Point, Trial
 
 __all__ = ["annealed", "overlap_step"]
 
-#: The radius is annealed down to this share of it.
-_LAST_SHARE = 1e-3
+#: Part of the budget in which the radius is annealed, and the share of it that stays.
+_LAST_PART, _LAST_SHARE = 0.25, 1e-3
 
 
 def overlap_step(
@@ -45,18 +45,23 @@ def overlap_step(
     Returns
     -------
     trial : Trial
-        `point` is None where loss or gradient at the new iterate is not finite.
+        `point` is None where loss or gradient at the new iterate is not finite; `stationary` where the batch
+        gradient or the linear term is zero.
     mean : Carried
         The average with this batch's gradient.
     """
     mean = _added(mean, point.g, beta)
-    sol = build(memory, _value(mean)).solve(delta)
+    problem = build(memory, _value(mean))
+    if not (0.0 < problem.g_norm < math.inf and _array.norm(point.g) > 0.0):
+        return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), mean
+    sol = problem.solve(delta)
     shared = oracle.shared
     f, g = shared.loss(point.w), shared.gradient(point.w)
     w = point.w + sol.p
     f_new, g_new = shared.loss(w), shared.gradient(w)
     trial = Trial(None, None, None, sol.norm, NAN, NAN, 0.0, sol.on_boundary, delta, sol.sigma, 0.0, sol.slope)
     if g is None or g_new is None or not math.isfinite(f_new):
+        shared.forget()  # they are of a point that is not taken
         return trial, mean
     curvature = -sol.slope - sol.sigma * sol.norm * sol.norm  # p'Bp, since (B + sigma I) p = -mean
     return trial._replace(
@@ -66,8 +71,8 @@ def overlap_step(
 
 
 def annealed(delta: float, share_spent: float) -> float:
-    """The radius towards the end of a budget: whole in its first half, then falling to zero in a line."""
-    return delta * min(1.0, max(2.0 * (1.0 - share_spent), _LAST_SHARE))
+    """The radius towards the end of a budget: in its last quarter it falls to zero in a line."""
+    return delta * min(1.0, max((1.0 - share_spent) / _LAST_PART, _LAST_SHARE))
 
 
 def _added(mean: Carried, g: Array, beta: float) -> Carried:
