@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import problems
 import pytest
+from choices import RESOLVING
 
 import mblsr1
 
@@ -64,6 +65,7 @@ def assert_counted(recorder, result):
 LINE_SEARCH = mblsr1.Options.paper(gtol=0.0, memory=4, initial_radius=0.1, restart_memory=None, sgd_weight=0.0)
 SETTINGS = {
     "recommended": mblsr1.Options(gtol=0.0, memory=4),
+    "re-solving": RESOLVING.replace(gtol=0.0, memory=4),
     "paper": LINE_SEARCH,
     "paper, no momentum": LINE_SEARCH.replace(momentum=0.0),
 }
@@ -92,7 +94,7 @@ def test_a_full_batch_of_a_finite_sum_is_drawn_once_and_costs_n():
 def test_a_step_on_a_fresh_batch_costs_two_gradients_and_two_losses(fused):
     """f_K is taken after step 1 and the next check is far off; quadratics: nothing is rejected."""
     recorder = Recorder(WELLS)
-    o = mblsr1.Options(gtol=0.0, batch_size=10, check_every=1000, initial_radius=1e-3)
+    o = RESOLVING.replace(gtol=0.0, batch_size=10, check_every=1000, initial_radius=1e-3)
     result = recorder.minimize(fused=fused, options=o, max_steps=8)
     assert sum(result.history["rejections"]) == 0
     if fused:
@@ -110,7 +112,7 @@ def test_a_step_on_a_fresh_batch_costs_two_gradients_and_two_losses(fused):
 
 def test_a_batch_that_serves_two_steps_hands_its_gradient_on():
     recorder = Recorder(WELLS)
-    o = mblsr1.Options(gtol=0.0, batch_size=10, check_every=1000, initial_radius=1e-3, steps_per_batch=2)
+    o = RESOLVING.replace(gtol=0.0, batch_size=10, check_every=1000, initial_radius=1e-3, steps_per_batch=2)
     result = recorder.minimize(options=o, max_steps=8)
     assert len(recorder.of("grad")) == 4 * 3
     assert len({call[2] for call in recorder.of("grad")}) == 4
@@ -149,8 +151,7 @@ def test_warm_starts_cost_two_samples_a_product_or_one_a_gradient(count):
 def test_check_samples_are_counted(check_size, size):
     """All terms of this sum are the same, so progress is steady and the batch does not grow."""
     recorder = Recorder(problems.wells(noise=0.0, depth=0.0))
-    o = mblsr1.Options(gtol=0.0, batch_size=10, check_every=3, check_size=check_size, progress_decrease=0.0,
-                       initial_radius=1e-3)  # fmt: skip
+    o = RESOLVING.replace(gtol=0.0, batch_size=10, check_every=3, check_size=check_size, initial_radius=1e-3)
     result = recorder.minimize(options=o, max_steps=10)
     assert result.history["batch_size"] == [10] * 10
     assert [call[3] for call in recorder.of("fun")].count(size) == 4  # after steps 1, 4, 7, 10
@@ -170,8 +171,8 @@ def test_gradients_over_the_whole_set_are_counted_and_made_once_in_k_steps():
         return np.ones(2) if not batch.any() else np.full(2, 10.0)
 
     result = mblsr1.minimize(
-        lambda w, batch: float(np.sum(w)), grad, np.zeros(2), TwoFaced(7), max_steps=9, batch_size=3, check_every=4,
-        gtol=2.0, initial_radius=1e-3,
+        lambda w, batch: float(np.sum(w)), grad, np.zeros(2), TwoFaced(7), max_steps=9, options=RESOLVING,
+        batch_size=3, check_every=4, gtol=2.0, initial_radius=1e-3,
     )  # fmt: skip
     assert result.nit == 9
     assert calls.count(7) == 3  # before steps 1, 5, 9
@@ -183,7 +184,9 @@ def test_gradients_over_the_whole_set_are_counted_and_made_once_in_k_steps():
 
 
 METHODS = {
-    "recommended": {"options": mblsr1.Options(gtol=0.0, memory=4, batch_size=7, check_every=3)},
+    "recommended": {"options": mblsr1.Options(gtol=0.0, memory=4, batch_size=7)},
+    "recommended, batches of 16": {"options": mblsr1.Options(gtol=0.0, memory=4, batch_size=16)},
+    "re-solving": {"options": RESOLVING.replace(gtol=0.0, memory=4, batch_size=7, check_every=3)},
     "paper": {"options": LINE_SEARCH.replace(batch_size=7, check_every=3, restart_memory=4, restart_tolerance=0.5)},
     "l-ssr1-tr": {"options": mblsr1.Options.l_ssr1_tr(gtol=0.0, memory=4, batch_size=7, check_every=3)},
     "sgd": {"method": mblsr1.sgd(0.1, 0.9), "options": mblsr1.Options(gtol=0.0, batch_size=7)},

@@ -11,6 +11,7 @@ import numpy as np
 import problems
 import pytest
 import reference
+from choices import RESOLVING
 from numpy.testing import assert_array_equal
 
 import mblsr1
@@ -425,7 +426,9 @@ def test_reading_16_the_exit_check_comes_before_the_step():
     assert_array_equal(done.x, problem.w0)
     # what is returned is the iterate whose gradient over the whole set was tested
     recorder = Recorder(WELLS)
-    result = mblsr1.minimize(recorder.fun, recorder.grad, WELLS.w0, 60, rng=1, gtol=1e-4, batch_size=12)
+    result = mblsr1.minimize(
+        recorder.fun, recorder.grad, WELLS.w0, 60, rng=1, options=RESOLVING, gtol=1e-4, batch_size=12
+    )
     assert np.linalg.norm(WELLS.grad(result.x, np.arange(60))) <= 1e-4
     assert result.success
     tested = recorder.of("grad")[-1]

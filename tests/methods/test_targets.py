@@ -8,12 +8,13 @@ import mblsr1
 
 
 @pytest.mark.parametrize(
-    ("problem", "most"),
-    [(problems.rosenbrock(10), 160), (problems.wood(40), 60)],
-    ids=["chained Rosenbrock, n = 10", "Wood, n = 40"],
+    ("problem", "matrix", "most"),
+    [(problems.rosenbrock(10), "sr1", 160), (problems.wood(40), "sr1", 60), (problems.rosenbrock(10), "better", 120)],
+    ids=["chained Rosenbrock, n = 10", "Wood, n = 40", "chained Rosenbrock, n = 10, the default matrix"],
 )
-def test_gradients_to_convergence(problem, most):
-    result = mblsr1.minimize(problem.fun, problem.grad, problem.w0, options=mblsr1.Options(memory=10))
+def test_gradients_to_convergence(problem, matrix, most):
+    options = mblsr1.Options(memory=10, whole_matrix=matrix)
+    result = mblsr1.minimize(problem.fun, problem.grad, problem.w0, options=options)
     assert result.success
     assert np.linalg.norm(problem.grad(result.x)) <= 1e-5
     assert result.njev <= most

@@ -362,7 +362,7 @@ def test_psi_nearly_zero(digits):
 @pytest.mark.parametrize("radius", [1e-3, 0.3, 30.0])
 def test_float32(name, kind, radius):
     """Vectors of eps 1.2e-7: the conditions hold to 1e-4 (B + sigma I has condition numbers up to some 10)."""
-    from conftest import LIBRARIES
+    from libraries import LIBRARIES
 
     lib = LIBRARIES[name]()
     rng = np.random.default_rng(3)

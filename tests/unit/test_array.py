@@ -49,7 +49,7 @@ def kind(xp):
 @pytest.mark.parametrize("library", ["numpy-float32", "strict-float32"])
 def test_float32_products_are_accurate_to_half_an_eps(library, rows, sign):
     """d = 2e5: 1e-7 |a||b|. A sum in float32 alone is off by far more where all terms have one sign."""
-    from conftest import LIBRARIES
+    from libraries import LIBRARIES
 
     xp = LIBRARIES[library]()
     rng = np.random.default_rng(7)

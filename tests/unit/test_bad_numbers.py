@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from choices import RESOLVING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,12 @@ _DATA = np.random.default_rng(8)
 A = _DATA.standard_normal((N, D))
 B = A @ _DATA.standard_normal(D) + 0.1 * _DATA.standard_normal(N)
 
-PRESETS = {"recommended": Options(), "paper": Options.paper(), "l_ssr1_tr": Options.l_ssr1_tr()}
+PRESETS = {
+    "recommended": Options(),
+    "re-solving": RESOLVING,
+    "paper": Options.paper(),
+    "l_ssr1_tr": Options.l_ssr1_tr(),
+}
 WARM = Options.paper(restart_memory=2, restart_tolerance=0.5, memory=4)
 METHODS = {"sgd": mblsr1.sgd(0.005, 0.9), "adam": mblsr1.adam(0.05)}
 WAYS = {**{k: {"options": o} for k, o in PRESETS.items()}, "warm": {"options": WARM},
@@ -623,7 +629,7 @@ def test_negative_curvature_is_kept():
 def test_the_averaged_ratio_is_the_formula(ratio, zeta):
     """Its update contained "- r" elsewhere."""
     history = mblsr1.minimize(
-        fun, grad, np.ones(D), N, rng=0, max_steps=15, batch_size=6, ratio=ratio, ratio_memory=zeta,
+        fun, grad, np.ones(D), N, rng=0, max_steps=15, options=RESOLVING, batch_size=6, ratio=ratio, ratio_memory=zeta,
         interpolate=False, check_every=1000, initial_radius=0.1,
     ).history  # fmt: skip
     rho, Q = np.array(history["rho"]), np.array(history["predicted"])

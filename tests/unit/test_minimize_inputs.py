@@ -59,13 +59,23 @@ REALS = {
     "gtol": ([-1e-9], " >= 0"),
     "skip_tolerance": ([-0.1, 1.0], " in [0, 1)"),
     "radius_shrink": ([0.0, 1.1], " in (0, 1]"),
+    "overlap": ([-0.1, 0.51], " in [0, 0.5]"),
+    "gradient_memory": ([-0.1, 1.0], " in [0, 1)"),
+    "poor_ratio": ([-0.1, 1.1], " in [0, 1]"),
+    "good_ratio": ([-0.1, 1.1], " in [0, 1]"),
+    "noise_limit": ([0.0, 1.1], " in (0, 1]"),
+    "largest_share": ([0.0, 1.1], " in (0, 1]"),
 }
+MATRICES = "'smoothed', 'better', 'sr1', 'l-bfgs'"
 CHOICES = {
+    "sample_matrix": MATRICES,
+    "whole_matrix": MATRICES,
+    "growth": "'noise', 'progress'",
     "ratio": "'of-means', 'mean-of-ratios'",
     "globalization": "'trust-region', 'line-search'",
     "mixing": "'convex', 'printed'",
 }
-FLAGS = ("check_both", "interpolate")
+FLAGS = ("check_both", "interpolate", "absolute", "ratio_reset", "anneal")
 
 
 def bad_options():
@@ -103,7 +113,9 @@ def test_the_ends_of_each_range_are_in_or_out_as_printed(name):
     text = REALS[name][1]
     if text.startswith(" in "):
         low, high = (float(x) for x in text[5:-1].split(","))
-        base = Options(globalization="line-search", progress_decrease=1e-3, progress_fraction=0.1)
+        base = Options(
+            globalization="line-search", progress_decrease=1e-3, progress_fraction=0.1, poor_ratio=0.0, good_ratio=1.0
+        )
         for end, closed in ((low, text[4] == "["), (high, text[-1] == "]")):
             if closed:
                 assert getattr(base.replace(**{name: end}), name) == end
@@ -126,7 +138,9 @@ def test_an_unknown_option_is_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        ({"restart_memory": 17}, r"^restart_memory: must be None or in \[0, memory=16\], got 17"),
+        ({"restart_memory": 21}, r"^restart_memory: must be None or in \[0, memory=20\], got 21"),
+        ({"poor_ratio": 0.9}, r"^poor_ratio: must be <= good_ratio=0.8, got 0.9"),
+        ({"good_ratio": 0.3}, r"^poor_ratio: must be <= good_ratio=0.3, got 0.4"),
         ({"memory": 3, "restart_memory": 4}, r"^restart_memory: must be None or in \[0, memory=3\], got 4"),
         ({"progress_fraction": 0.0}, r"^progress_decrease: progress_decrease \+ progress_fraction must be > 0"),
         ({"sgd_weight": 0.5}, '^sgd_weight: must be 0 with globalization="trust-region".*got 0.5'),
@@ -338,8 +352,11 @@ class Source:
         (Source(3.0), ValueError, "^sampler: n_samples must be None or an int >= 1, got 3.0"),
         (Source(True), ValueError, "^sampler: n_samples must be None or an int >= 1, got True"),
     ],
-    ids=repr,
-)
+    ids=[
+        "0", "-5", "True", "float", "str", "array", "object", "no draw", "no n_samples",
+        "n_samples 0", "n_samples -1", "n_samples 3.0", "n_samples True",
+    ],
+)  # fmt: skip
 def test_bad_sampler(sampler, error, pattern):
     both_calls((batch_fun, batch_grad, np.ones(2), sampler), {}, error, pattern)
 
@@ -415,7 +432,7 @@ def test_state_of_another_run_is_refused():
         (*call, np.ones(6)), {"state": state}, ValueError, r"^state: .*this run is 'mb-lsr1' with w0 of shape \(6,\)"
     )
     both_calls((*call, np.ones((2, 3))), {"state": state, "memory": 5}, ValueError,
-               r"^state: holds a pair buffer of shape \(32, 6\), but memory=5 and w0 need \(10, 6\)")  # fmt: skip
+               r"^state: holds a pair buffer of shape \(40, 6\), but memory=5 and w0 need \(10, 6\)")  # fmt: skip
 
 
 RATES = {

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from choices import RESOLVING
 
 import mblsr1
 from mblsr1 import Options
@@ -33,11 +34,18 @@ def hvp(w, v, batch=slice(None)):
     return A[batch].T @ (share * (1.0 - share) * (A[batch] @ v)) / len(share) - 0.2 * np.cos(2.0 * w) * v
 
 
+FRESH = RESOLVING.replace(batch_size=8)
 RECOMMENDED, PAPER, L_SSR1_TR = Options(batch_size=8), Options.paper(batch_size=8), Options.l_ssr1_tr(batch_size=8)
 WARM = PAPER.replace(memory=4, restart_memory=4, restart_tolerance=0.9, initial_radius=0.5)
 STREAM = mblsr1.StreamSampler(lambda size, rng: rng.integers(N, size=size))
 CASES = {
     "recommended": (N, {"options": RECOMMENDED}),
+    "re-solving": (N, {"options": FRESH}),
+    "overlap of a half": (N, {"options": RECOMMENDED.replace(overlap=0.5, batch_size=7)}),
+    "noise growth": (N, {"options": RECOMMENDED.replace(noise_limit=1e-6, largest_share=1.0)}),
+    "noise growth to the whole set": (
+        N, {"options": RECOMMENDED.replace(batch_size=N // 2, noise_limit=1e-6, largest_share=1.0, gtol=0.0)}
+    ),
     "paper": (N, {"options": PAPER}),
     "l_ssr1_tr": (N, {"options": L_SSR1_TR}),
     "warm start": (N, {"options": WARM}),
@@ -48,14 +56,19 @@ CASES = {
     "small memory, wrapped": (N, {"options": RECOMMENDED.replace(memory=3)}),
     "no memory": (N, {"options": RECOMMENDED.replace(memory=0)}),
     "three steps a batch": (N, {"options": RECOMMENDED.replace(steps_per_batch=3)}),
+    "three steps a batch, re-solving": (N, {"options": FRESH.replace(steps_per_batch=3)}),
     "three steps a batch, paper": (N, {"options": PAPER.replace(steps_per_batch=3, initial_radius=0.1)}),
-    "growth": (N, {"options": RECOMMENDED.replace(check_every=3, progress_fraction=0.9)}),
-    "growth, both": (N, {"options": RECOMMENDED.replace(check_every=3, progress_fraction=0.9, check_both=True)}),
-    "growth to the whole set": (N, {"options": RECOMMENDED.replace(check_every=1, progress_fraction=0.99, gtol=0.0)}),
+    "growth": (N, {"options": FRESH.replace(check_every=3, progress_fraction=0.9)}),
+    "growth, both": (N, {"options": FRESH.replace(check_every=3, progress_fraction=0.9, check_both=True)}),
+    "growth to the whole set": (N, {"options": FRESH.replace(check_every=1, progress_fraction=0.99, gtol=0.0)}),
+    "overlap and growth to the whole set": (
+        N, {"options": FRESH.replace(memory=None, overlap=0.25, check_every=1, progress_fraction=0.99, gtol=0.0)}
+    ),
     "full batch": (N, {"options": PAPER.replace(batch_size=N)}),
     "deterministic": (None, {"options": PAPER}),
     "deterministic, recommended": (None, {"options": Options(initial_radius=1e-3, gtol=0.0, interpolate=False)}),
-    "stream": (STREAM, {"options": RECOMMENDED.replace(check_every=2)}),
+    "stream": (STREAM, {"options": RECOMMENDED}),
+    "stream, re-solving": (STREAM, {"options": FRESH.replace(check_every=2)}),
     "exit check": (N, {"method": mblsr1.sgd(1e-4), "batch_size": 30, "gtol": 0.15, "check_every": 4}),
     "sgd": (N, {"method": mblsr1.sgd(0.1), "batch_size": 8}),
     "sgd, momentum": (N, {"method": mblsr1.sgd(0.1, 0.9), "batch_size": 8}),
@@ -140,7 +153,9 @@ def _numbers(tree):
     return tree.tolist() if isinstance(tree, np.ndarray) else tree
 
 
-@pytest.mark.parametrize("name", ["recommended", "paper", "warm start", "adam", "three steps a batch"])
+@pytest.mark.parametrize(
+    "name", ["recommended", "re-solving", "paper", "warm start", "adam", "three steps a batch", "noise growth"]
+)
 def test_in_single_precision(name, tmp_path):
     sampler, how = CASES[name]
     whole = run(sampler, how, 10, np.float32, rng=4)
@@ -230,7 +245,9 @@ def test_the_last_evaluation_of_a_first_order_method_is_not_part_of_the_state():
 # --- runs that end otherwise -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["recommended", "paper", "three steps a batch", "warm start", "sgd", "adam"])
+@pytest.mark.parametrize(
+    "name", ["recommended", "re-solving", "paper", "three steps a batch", "warm start", "sgd", "adam"]
+)
 def test_after_a_sample_budget_the_batches_go_on_without_repetition(name):
     how = CASES[name][1]
     how = {**how, "check_every": 3} if "method" in how else {"options": how["options"].replace(check_every=3)}
@@ -257,8 +274,9 @@ def test_after_a_sample_budget_the_batches_go_on_without_repetition(name):
         assert set(resumed) <= set(wanted)
 
 
-def test_a_check_that_the_budget_forbade_is_made_after_the_next_step():
-    options = RECOMMENDED.replace(check_every=2, check_size=60)
+@pytest.mark.parametrize("overlap", [0.0, 0.125])
+def test_a_check_that_the_budget_forbade_is_made_after_the_next_step(overlap):
+    options = FRESH.replace(check_every=2, check_size=60, overlap=overlap)
     free = run(N, {"options": options}, 3, rng=4)
     paid = free.history["n_samples"]
     # the first check comes with step 1 (20 = 60/3 samples); the second with step 3, which we cut off

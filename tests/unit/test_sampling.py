@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import scipy.sparse
+from choices import RESOLVING
 from scipy.stats import chi2
 
 import mblsr1
@@ -303,7 +304,9 @@ def test_a_loader_must_be_made_by_a_function(make):
         mblsr1.LoaderSampler(make)
 
 
-def test_a_run_on_a_loader():
+@pytest.mark.parametrize(("options", "size"), [(mblsr1.Options(), 2), (RESOLVING, 16)], ids=["overlap", "fresh"])
+def test_a_run_on_a_loader(options, size):
+    """The loss is asked for on the shared samples where batches overlap."""
     data = np.random.default_rng(0).standard_normal((64, 3))
     sampler = mblsr1.LoaderSampler(lambda: np.array_split(data, 9))
     sizes = []
@@ -313,9 +316,10 @@ def test_a_run_on_a_loader():
         return float(np.mean((batch - w) ** 2))
 
     result = mblsr1.minimize(
-        fun, lambda w, b: -2.0 * np.mean(b - w, axis=0) / 3, np.zeros(3), sampler, batch_size=16, max_steps=30
-    )
-    assert set(sizes) >= {16}
+        fun, lambda w, b: -2.0 * np.mean(b - w, axis=0) / 3, np.zeros(3), sampler, options=options,
+        batch_size=16, max_steps=30, rng=0,
+    )  # fmt: skip
+    assert set(sizes) >= {size}
     np.testing.assert_allclose(result.x, data.mean(axis=0), atol=0.5)
 
 

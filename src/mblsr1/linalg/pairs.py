@@ -149,10 +149,8 @@ class PairMemory:
         return out[:, 2:]
 
     def _claim_slot(self) -> int:
-        if len(self.order) < self.limit:
-            slot = min(set(range(self.capacity)) - set(self.order))
-        else:
-            slot = self.order.pop(0)
+        full = len(self.order) >= self.limit
+        slot = self.order.pop(0) if full else min(set(range(self.capacity)) - set(self.order))
         self.order.append(slot)
         return slot
 
