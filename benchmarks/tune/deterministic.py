@@ -17,7 +17,13 @@ from benchmarks.tune.store import Settings, Store, code_version, key
 import mblsr1
 
 #: mblsr1's settings by name: changes to Options().
-VARIANTS: dict[str, dict[str, Any]] = {"default": {}, "sr1 alone": {}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "10 pairs": {"memory": 10},
+    "10 pairs, SR1 alone": {"memory": 10, "whole_matrix": "sr1"},
+    "10 pairs, L-BFGS alone": {"memory": 10, "whole_matrix": "l-bfgs"},
+    "10 pairs, no interpolation": {"memory": 10, "interpolate": False, "poor_ratio": 0.1, "good_ratio": 0.5},
+}
 
 BASE = "L-BFGS-B"
 TOLERANCE, MAX_PAIRED, MAX_SECONDS = 1e-5, 2_000, 60.0

@@ -24,7 +24,23 @@ from benchmarks.tune.tasks import TASKS, setting
 import mblsr1
 
 #: mblsr1's settings by name: changes to Options().
-VARIANTS: dict[str, dict[str, Any]] = {"default": {}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no overlap": {"overlap": 0.0},
+    "overlap 1/4": {"overlap": 0.25},
+    "no running mean": {"gradient_memory": 0.0},
+    "signed eigenvalues": {"absolute": False},
+    "raw SR1": {"sample_matrix": "sr1"},
+    "raw L-BFGS": {"sample_matrix": "l-bfgs"},
+    "no reset": {"ratio_reset": False},
+    "thresholds .1, .5": {"poor_ratio": 0.1, "good_ratio": 0.5},
+    "batch fixed": {"largest_share": 1e-9},
+    "batch by Algorithm 6": {"growth": "progress"},
+    "no annealing": {"anneal": False},
+    "16 pairs": {"memory": 16},
+    "paper": {"preset": "paper"},
+    "L-SSR1-TR": {"preset": "l_ssr1_tr", "initial_radius": 1.0},
+}
 
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
 STRUCTURED = ("SOAP",)
@@ -128,7 +144,9 @@ def _train(
 def _arguments(method: str, options: dict[str, Any], batch: int) -> dict[str, Any]:
     """Arguments of `minimize`; no run ends before its budget does."""
     if method == "mblsr1":
-        return {"batch_size": batch, "gtol": 0.0, **options}
+        changes = {name: value for name, value in options.items() if name != "preset"}
+        start = getattr(mblsr1.Options, options["preset"])() if "preset" in options else mblsr1.Options()
+        return {"options": start.replace(batch_size=batch, gtol=0.0, **changes)}
     makers: dict[str, Callable[..., Any]] = {"SGD": mblsr1.sgd, "Adam": mblsr1.adam}
     rest = {"momentum": options["momentum"]} if "momentum" in options else {}
     chosen = mblsr1.Options(batch_size=batch, gtol=0.0)
