@@ -20,7 +20,7 @@ class Samples:
     n_samples = None
 
     def draw(self, size: int, rng: np.random.Generator) -> None:
-        return None
+        """Nothing."""
 
 
 def fun(w: np.ndarray, batch: None = None) -> float:

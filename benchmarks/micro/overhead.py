@@ -1,8 +1,8 @@
 """Time of one step outside the user's functions, at d = 10 and m = 10.
 
-Two runs of 2,000 steps on samples, and runs without a sampler: a quadratic whose minimiser moves from batch to batch (SR1 learns the
-matrix exactly, so most pairs bring nothing new and are refused), and the same with a curvature
-that moves as well, so that every step stores a pair and rebuilds the model.
+Runs of 2,000 steps on samples of a quadratic whose minimiser moves from batch to batch (SR1 learns
+its matrix exactly, and refuses pairs that bring nothing new), and of one whose curvature moves as
+well, so that every step stores a pair; and runs without a sampler on the chained Rosenbrock function.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-
 from scipy.optimize import rosen, rosen_der
 
 import mblsr1
@@ -27,6 +26,7 @@ class Moving:
     n_samples = None
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A minimiser."""
         return rng.standard_normal(D)
 
 
@@ -37,6 +37,7 @@ class Timed:
         self.function, self.seconds = function, 0.0
 
     def __call__(self, *args: object) -> object:
+        """Call and time."""
         began = time.perf_counter()
         value = self.function(*args)
         self.seconds += time.perf_counter() - began

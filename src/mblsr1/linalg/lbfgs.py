@@ -7,7 +7,6 @@ Schnabel 1994, theorem 2.3). Only pairs with s'y > 0 enter, so B is positive def
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from mblsr1._array import HostArray
 from mblsr1.linalg.pairs import GramBlocks, PairMemory
@@ -31,8 +30,10 @@ def lbfgs(pairs: PairMemory) -> SpectralMatrix | None:
     usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > np.finfo(np.float64).tiny))
     if usable.size == 0:
         return None
-    index = np.ix_(usable, usable)
-    spectrum = _spectrum(GramBlocks(blocks.SS[index], blocks.SY[index], blocks.YY[index]))
+    if usable.size < blocks.k:
+        index = np.ix_(usable, usable)
+        blocks = GramBlocks(blocks.SS[index], blocks.SY[index], blocks.YY[index])
+    spectrum = _spectrum(blocks)
     k = usable.size
     T = pairs.over_rows(spectrum.T[:k], spectrum.T[k:], usable)
     return SpectralMatrix(pairs, spectrum._replace(T=T))
@@ -42,20 +43,27 @@ def _spectrum(blocks: GramBlocks) -> Spectrum:
     """gamma, eigenvalues, and coefficients of the eigenvectors over the rows of [S; Y]."""
     SS, SY, YY = blocks
     gamma = float(YY[-1, -1] / SY[-1, -1])
-    gram = np.block([[SS, SY], [SY.T, YY]])
+    gram = _blocks(SS, SY, YY)
     scale = 1.0 / np.sqrt(gram.diagonal())
     size, V = np.linalg.eigh(gram * (scale[:, None] * scale))
     kept = size > _GRAM_CUT * size[-1]
     root = np.sqrt(size[kept])
-    lower = np.tril(SY, -1)
-    middle = np.block([[gamma * SS, lower], [lower.T, -np.diag(SY.diagonal())]])
+    middle = _blocks(gamma * SS, np.tril(SY, -1), -np.diag(SY.diagonal()))
     # W = diag(gamma, 1) diag(1/scale) V root Q with orthonormal rows Q: the matrix in those coordinates
     k = SS.shape[0]
     A = (np.repeat([gamma, 1.0], k) / scale)[:, None] * (V[:, kept] * root)
-    C = -(A.T @ scipy.linalg.solve(middle, A, assume_a="sym", check_finite=False))
+    C = -(A.T @ np.linalg.solve(middle, A))
     change, U = np.linalg.eigh(0.5 * (C + C.T))
     T = scale[:, None] * ((V[:, kept] / root) @ U)
     return Spectrum(gamma, np.maximum(change + gamma, _SMALLEST * gamma), T)
+
+
+def _blocks(a: HostArray, b: HostArray, c: HostArray) -> HostArray:
+    """The matrix [[a, b], [b', c]]."""
+    k = a.shape[0]
+    out = np.empty((2 * k, 2 * k))
+    out[:k, :k], out[:k, k:], out[k:, :k], out[k:, k:] = a, b, b.T, c
+    return out
 
 
 def prediction_error(spectrum: Spectrum, z_s: HostArray, z_y: HostArray, ss: float, sy: float, yy: float) -> float:

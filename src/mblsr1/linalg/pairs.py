@@ -71,6 +71,7 @@ class PairMemory:
         self.scores = np.zeros(2)  # running log error of the models that compete (steps/model.py)
         self.matrix: Any = None  # what was last built from the pairs; gone when they change
         self._view: Array | None = None
+        self._blocks: GramBlocks | None = None
         self._rows_s = np.zeros(0, dtype=np.intp)
 
     def __len__(self) -> int:
@@ -155,17 +156,20 @@ class PairMemory:
         return slot
 
     def _changed(self) -> None:
-        self.matrix = self._view = None
+        self.matrix = self._view = self._blocks = None
         self._rows_s = 2 * np.asarray(self.order, dtype=np.intp)
 
     def blocks(self) -> GramBlocks:
         """Return the inner products of the pairs in time order, s of unit length."""
+        if self._blocks is not None:
+            return self._blocks
         k = len(self.order)
         rows = np.concatenate([self._rows_s, self._rows_s + 1])
         gram = self.gram[rows[:, None], rows]
         scale = 1.0 / np.sqrt(gram.diagonal()[:k])
         outer = scale[:, None] * scale
-        return GramBlocks(gram[:k, :k] * outer, gram[:k, k:] * outer, gram[k:, k:] * outer)
+        self._blocks = GramBlocks(gram[:k, :k] * outer, gram[:k, k:] * outer, gram[k:, k:] * outer)
+        return self._blocks
 
     def over_rows(self, of_s: HostArray, of_y: HostArray | None = None, used: NDArray[Any] | None = None) -> HostArray:
         """Turn (k, j) coefficients over unit pairs, oldest first, into (2m, j) ones over the rows.
