@@ -7,6 +7,7 @@ Schnabel 1994, theorem 2.3). Only pairs with s'y > 0 enter, so B is positive def
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mblsr1._array import HostArray
 from mblsr1.linalg.pairs import GramBlocks, PairMemory
@@ -24,23 +25,35 @@ _SMALLEST = 1e-12
 
 
 def lbfgs(pairs: PairMemory) -> SpectralMatrix | None:
-    """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature."""
+    """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature.
+
+    Where the pairs depend on each other beyond rounding, it is that of the newest one.
+    """
     blocks = pairs.blocks()
     sy, yy = blocks.SY.diagonal(), blocks.YY.diagonal()
     usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > np.finfo(np.float64).tiny))
     if usable.size == 0:
         return None
-    if usable.size < blocks.k:
-        index = np.ix_(usable, usable)
-        blocks = GramBlocks(blocks.SS[index], blocks.SY[index], blocks.YY[index])
-    spectrum = _spectrum(blocks)
+    spectrum = _spectrum(_part(blocks, usable))
+    if spectrum is None:
+        usable = usable[-1:]
+        spectrum = _spectrum(_part(blocks, usable))
+    if spectrum is None:
+        return None
     k = usable.size
     T = pairs.over_rows(spectrum.T[:k], spectrum.T[k:], usable)
     return SpectralMatrix(pairs, spectrum._replace(T=T))
 
 
-def _spectrum(blocks: GramBlocks) -> Spectrum:
-    """gamma, eigenvalues, and coefficients of the eigenvectors over the rows of [S; Y]."""
+def _part(blocks: GramBlocks, usable: NDArray[np.intp]) -> GramBlocks:
+    if usable.size == blocks.k:
+        return blocks
+    index = np.ix_(usable, usable)
+    return GramBlocks(blocks.SS[index], blocks.SY[index], blocks.YY[index])
+
+
+def _spectrum(blocks: GramBlocks) -> Spectrum | None:
+    """gamma, eigenvalues, and coefficients of the eigenvectors over the rows of [S; Y]; None where singular."""
     SS, SY, YY = blocks
     gamma = float(YY[-1, -1] / SY[-1, -1])
     gram = _blocks(SS, SY, YY)
@@ -52,7 +65,12 @@ def _spectrum(blocks: GramBlocks) -> Spectrum:
     # W = diag(gamma, 1) diag(1/scale) V root Q with orthonormal rows Q: the matrix in those coordinates
     k = SS.shape[0]
     A = (np.repeat([gamma, 1.0], k) / scale)[:, None] * (V[:, kept] * root)
-    C = -(A.T @ np.linalg.solve(middle, A))
+    try:
+        C = -(A.T @ np.linalg.solve(middle, A))
+    except np.linalg.LinAlgError:
+        return None
+    if not np.isfinite(C).all():
+        return None
     change, U = np.linalg.eigh(0.5 * (C + C.T))
     T = scale[:, None] * ((V[:, kept] / root) @ U)
     return Spectrum(gamma, np.maximum(change + gamma, _SMALLEST * gamma), T)
