@@ -28,7 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {"default": {}}
 
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
 STRUCTURED = ("SOAP",)
-SGD_RATES, ADAM_RATES, LARGER_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03), (0.003, 0.01, 0.03, 0.1)
+SGD_RATES, ADAM_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03)
+LARGER_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 POINTS, WATCHED = 20, 2_000
 STORE = Store("stochastic")
 
