@@ -115,9 +115,7 @@ def _train(
     budget, sampler, seed = run["epochs"] * len(data.y), mblsr1.ArraySampler(data.X, data.y), run["seed"]
     method, options = run["method"], run["options"]
     if method in torch_methods.MAKERS:
-        w, steps, finite = torch_methods.train(
-            method, options, network, w0, sampler, batch, budget, seed, watch
-        )  # fmt: skip
+        w, steps, finite = torch_methods.train(method, options, network, w0, sampler, batch, budget, seed, watch)
         return w, steps, float(steps * batch), finite
     result = mblsr1.minimize(
         network.loss_and_gradient, True, w0, sampler, rng=seed, max_samples=budget,
