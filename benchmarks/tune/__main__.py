@@ -56,9 +56,7 @@ def _check_methods(chosen: list[str] | None, known: Any) -> None:
 
 
 def _run(work: Any, jobs: list[Any], args: argparse.Namespace) -> int:
-    failed = run_all(
-        work, jobs, total=len(jobs), processes=args.processes, minutes=args.minutes, title=args.part
-    )  # fmt: skip
+    failed = run_all(work, jobs, processes=args.processes, minutes=args.minutes, title=args.part)
     for line in failed:
         print(line, file=sys.stderr)
     return int(bool(failed))

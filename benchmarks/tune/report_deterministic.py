@@ -86,9 +86,7 @@ def pictures(found: dict[str, Results], folder: Path = RESULTS) -> None:
     n = len(best)
     title = f"{n} problems, tolerance {bench.TOLERANCE:g}"
     _draw(folder / "performance_profile.png", relative, np.geomspace(1, 16, 400), title, "cost / cost of the best")
-    _draw(
-        folder / "data_profile.png", cost, np.geomspace(3, bench.MAX_PAIRED, 400), title, "evaluations (paired)"
-    )  # fmt: skip
+    _draw(folder / "data_profile.png", cost, np.geomspace(3, bench.MAX_PAIRED, 400), title, "evaluations (paired)")
 
 
 def _draw(path: Path, cost: dict[str, np.ndarray], at: np.ndarray, title: str, label: str) -> None:

@@ -44,7 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
 STRUCTURED = ("SOAP",)
-SGD_RATES, ADAM_RATES, LARGER_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03), (0.003, 0.01, 0.03, 0.1)
+SGD_RATES, ADAM_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03)
+LARGER_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 POINTS, WATCHED = 20, 2_000
 STORE = Store("stochastic")
 
@@ -130,9 +131,7 @@ def _train(
     budget, sampler, seed = run["epochs"] * len(data.y), mblsr1.ArraySampler(data.X, data.y), run["seed"]
     method, options = run["method"], run["options"]
     if method in torch_methods.MAKERS:
-        w, steps, finite = torch_methods.train(
-            method, options, network, w0, sampler, batch, budget, seed, watch
-        )  # fmt: skip
+        w, steps, finite = torch_methods.train(method, options, network, w0, sampler, batch, budget, seed, watch)
         return w, steps, float(steps * batch), finite
     result = mblsr1.minimize(
         network.loss_and_gradient, True, w0, sampler, rng=seed, max_samples=budget,

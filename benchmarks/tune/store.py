@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -97,20 +97,18 @@ class Store:
     def pack(self) -> Path:
         """Write the newest run of each kind to NAME.json, one a line."""
         path = self.folder / f"{self.name}.json"
-        lines = ",\n".join(json.dumps(self.newest()[k]) for k in sorted(self.newest()))
+        lines = ",\n".join(json.dumps(record) for _, record in sorted(self.newest().items()))
         path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
         return path
 
 
-def run_all(
-    work: Callable[[Any], None], jobs: Iterable[Any], *, total: int, processes: int, minutes: float, title: str
-) -> list[str]:
+def run_all(work: Callable[[Any], None], jobs: list[Any], *, processes: int, minutes: float, title: str) -> list[str]:
     """Run the jobs in worker processes behind a progress bar; start none after `minutes`. Return what failed."""
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     waiting, failed, end = iter(jobs), [], time.monotonic() + 60.0 * minutes
     running: dict[Future[None], Any] = {}
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-    with pool, tqdm(total=total, desc=title, unit=" jobs", smoothing=0.1) as bar:
+    with pool, tqdm(total=len(jobs), desc=title, unit=" jobs", smoothing=0.1) as bar:
         while True:
             if time.monotonic() < end:
                 fresh = itertools.islice(waiting, processes - len(running))
