@@ -22,6 +22,8 @@ from benchmarks.tune.tasks import TASKS
 #: Losses below are equal to it in the ratios.
 FLOOR = 1e-6
 OURS = "mblsr1 default"
+#: Rows of mblsr1 in the tables of tasks; the other variants are the ablation.
+SHOWN = (OURS, "mblsr1 paper", "mblsr1 L-SSR1-TR")
 
 
 class Best(NamedTuple):
@@ -118,6 +120,8 @@ def task_table(task: str, row: dict[str, Best]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for family, best in row.items():
+        if is_ablation(family):
+            continue
         time = best.step_seconds / row["SGD"].step_seconds if "SGD" in row else math.nan
         loss = spread(best.values("loss"), ".4g")
         accuracy = spread(best.values("accuracy"), ".4f")
@@ -142,6 +146,8 @@ def summary(found: Table) -> str:
     heads = [f"{role} tasks: ratio (tasks, below 1)" for role in roles]
     lines = [f"| method | {' | '.join(heads)} |", "| --- | --- | --- |"]
     for family in stochastic.grids():
+        if is_ablation(family):
+            continue
         cells = []
         for role in roles:
             ratios = [against(row, family) for task, row in found.items() if TASKS[task].role == role]
@@ -150,6 +156,38 @@ def summary(found: Table) -> str:
             cells.append(f"{mean:.3f} ({len(ratios)}, {sum(r < 1 for r in ratios)})" if ratios else "not run")
         lines.append(f"| {family} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def is_ablation(family: str) -> bool:
+    """Whether a family is the default with one element changed."""
+    return family.startswith("mblsr1") and family not in SHOWN
+
+
+def ablation(found: Table) -> str:
+    """Return the final training loss of each variant over the default's: geometric mean and extremes over tasks."""
+    lines = ["| one element changed | loss / default's (tasks) | smallest | largest |", "| --- | --- | --- | --- |"]
+    for family in filter(is_ablation, stochastic.grids()):
+        rows = [row for row in found.values() if family in row and OURS in row]
+        ratios = [max(row[family].loss, FLOOR) / max(row[OURS].loss, FLOOR) for row in rows]
+        if ratios:
+            mean = math.exp(statistics.fmean(map(math.log, ratios)))
+            name = family.removeprefix("mblsr1 ")
+            lines.append(f"| {name} | {mean:.2f} ({len(ratios)}) | {min(ratios):.2f} | {max(ratios):.2f} |")
+    return "\n".join(lines)
+
+
+def late_drift(found: Table) -> str:
+    """Return how far the last watched loss of the default lies above the least one, at worst."""
+    drifts = {}
+    for task, row in found.items():
+        for run in row[OURS].runs if OURS in row else []:
+            losses = [loss for _, loss in run["curve"] if loss is not None]
+            if losses:
+                drifts[task] = max(drifts.get(task, 1.0), losses[-1] / min(losses))
+    if not drifts:
+        return "not run"
+    worst = max(drifts, key=lambda task: drifts[task])
+    return f"at worst {drifts[worst]:.2f} ({worst}); above 2 on {sum(d > 2 for d in drifts.values())} of {len(drifts)} tasks"
 
 
 def machine() -> str:
@@ -208,6 +246,10 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         "Geometric mean of final training loss over that of the best first-order method (SGD, Adam, AdamW or "
         "schedule-free AdamW, each tuned, whichever is best on the task):",
         summary(found),
+        "Late drift of the default (last watched loss over the least one, any seed): " + late_drift(found) + ".",
+        "Ablation: final training loss of the default with one element changed, over the default's; geometric mean over "
+        "the tasks on which both were run.",
+        ablation(found),
         *(task_table(task, row) for task, row in found.items()),
     ]
     return "\n\n".join(parts) + "\n"
