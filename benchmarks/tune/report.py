@@ -187,7 +187,8 @@ def late_drift(found: Table) -> str:
     if not drifts:
         return "not run"
     worst = max(drifts, key=lambda task: drifts[task])
-    return f"at worst {drifts[worst]:.2f} ({worst}); above 2 on {sum(d > 2 for d in drifts.values())} of {len(drifts)} tasks"
+    above = sum(drift > 2.0 for drift in drifts.values())
+    return f"at worst {drifts[worst]:.2f} ({worst}); above 2 on {above} of {len(drifts)} tasks"
 
 
 def machine() -> str:
@@ -247,8 +248,8 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         "schedule-free AdamW, each tuned, whichever is best on the task):",
         summary(found),
         "Late drift of the default (last watched loss over the least one, any seed): " + late_drift(found) + ".",
-        "Ablation: final training loss of the default with one element changed, over the default's; geometric mean over "
-        "the tasks on which both were run.",
+        "Ablation: final training loss of the default with one element changed, over the default's; geometric mean "
+        "over the tasks on which both were run.",
         ablation(found),
         *(task_table(task, row) for task, row in found.items()),
     ]
