@@ -67,9 +67,9 @@ def main() -> None:
     lines = [
         "# Random settings",
         "",
-        f"{machine()}. Final training losses of {DRAWS} random settings of nine knobs of the default, and of SGD's grid "
-        f"of {len(stochastic.SGD_RATES)} rates with momentum 0.9. Seed 0 for start and batches; draw k has the generator "
-        "of seed k. Written by `python -m benchmarks.tune.robust`.",
+        f"{machine()}. Final training losses of {DRAWS} random settings of nine knobs of the default, and of SGD's "
+        f"grid of {len(stochastic.SGD_RATES)} rates with momentum 0.9. Seed 0 for start and batches; draw k has the "
+        "generator of seed k. Written by `python -m benchmarks.tune.robust`.",
         "",
         "| task | default: least | median | largest | SGD: least | median | largest |",
         "| --- | --- | --- | --- | --- | --- | --- |",
