@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 import mblsr1
 from mblsr1.linalg.lbfgs import lbfgs, prediction_error
 from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.scaling import ceiling
 from mblsr1.linalg.smoothed import smoothed
+from mblsr1.steps.model import better_model
 
 EPS = float(np.finfo(np.float64).eps)
 seeds = st.integers(0, 2**32 - 1)
@@ -185,3 +187,58 @@ def test_the_prediction_error_of_what_is_known():
     assert prediction_error(matrix.spectrum, rows @ s, rows @ y, s @ s, s @ y, y @ y) < 1e-6
     zero = np.zeros(16)
     assert prediction_error(matrix.spectrum, rows @ s, rows @ zero, s @ s, 0.0, 0.0) == 0.0
+
+
+def test_where_the_middle_matrix_has_no_inverse_the_newest_pair_is_what_counts(monkeypatch):
+    S, Y = convex_pairs(3, 4, 16)
+    solve = np.linalg.solve
+
+    def singular(a, b):
+        if len(a) > 2:
+            raise np.linalg.LinAlgError
+        return solve(a, b)
+
+    monkeypatch.setattr(np.linalg, "solve", singular)
+    assert np.abs(to_dense(lbfgs(memory_of(S, Y))) - dense_bfgs(S[-1:], Y[-1:])).max() <= error_bound(S[-1:], Y[-1:])
+    monkeypatch.setattr(np.linalg, "solve", lambda a, b: np.full(b.shape, np.nan))
+    assert lbfgs(memory_of(S, Y)) is None
+
+
+# --- the better predictor --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("curvatures", "winner"), [([-3.0, 2.0, 5.0], "sr1"), ([1.0, 3.0, 9.0], None)])
+def test_the_better_predictor_is_taken(curvatures, winner):
+    """On an indefinite quadratic SR1 predicts and L-BFGS cannot; the running means are those of log errors."""
+    rng, d = np.random.default_rng(0), 3
+    H = np.diag(curvatures)
+    memory, build = PairMemory(np.zeros(d), 10), better_model(ceiling(), 1e-8)
+    expected = np.zeros(2)
+    for _ in range(12):
+        s = rng.standard_normal(d)
+        if len(memory):
+            models = [mblsr1.LSR1.from_memory(memory, ceiling()(memory.blocks()), 1e-8), lbfgs(memory)]
+            for i, model in enumerate(models):
+                if model is not None:
+                    error = np.linalg.norm(H @ s - model @ s) / np.linalg.norm(H @ s)
+                    expected[i] = 0.8 * expected[i] + 0.2 * np.log(np.clip(error, 1e-4, 1e4))
+        memory.push(s, H @ s)
+        taken = build(memory, rng.standard_normal(d)).B
+        np.testing.assert_allclose(memory.scores, expected, atol=1e-3)
+        behind = memory.scores[0] >= memory.scores[1] - 0.3
+        bfgs = lbfgs(memory)
+        assert isinstance(taken, mblsr1.LSR1) is not (bfgs is not None and behind)
+    if winner == "sr1":
+        assert isinstance(taken, mblsr1.LSR1)
+
+
+def test_a_prediction_that_overflows_is_the_worst_and_spoils_no_mean():
+    """gamma = y'y / s'y = 3e156 has no square."""
+    memory = PairMemory(np.zeros(2), 4)
+    build = better_model(ceiling(), 1e-8)
+    with np.errstate(all="ignore"):
+        for s, y in (([1.0, 0.0], [3e141, 1e149]), ([1.0, 1.0], [1.0, 1e140]), ([0.0, 1.0], [1.0, 1.0])):
+            memory.push(np.array(s), np.array(y))
+            build(memory, np.ones(2))
+    assert np.isfinite(memory.scores).all()
+    assert memory.scores[1] >= 0.2 * np.log(1e4) * 0.8

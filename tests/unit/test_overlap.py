@@ -348,6 +348,8 @@ def test_the_hand_over_to_the_whole_set(growth):
         assert second.x.tobytes() == whole.x.tobytes()
         assert second.n_samples == whole.n_samples
         assert second.history["n_pairs"] == whole.history["n_pairs"][cut:]
+        kept = first.state.tree["inner"]["memory"]["order"]
+        assert len(kept) <= 20 if cut > switch else len(kept) > 20
 
 
 def test_on_the_whole_set_twenty_pairs_are_kept_from_the_start():
