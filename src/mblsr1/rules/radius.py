@@ -126,7 +126,7 @@ def interpolated(noisy: RadiusRule) -> RadiusRule:
 
     After rho < 0.25 the radius becomes the minimiser of the cubic through both losses and slopes;
     after rho > 0.6 near the boundary it grows to where the slope along p vanishes, by 2 to 10
-    (measured on deterministic problems: docs/deviations.md, 15).
+    (measured: docs/default.md).
 
     Parameters
     ----------
