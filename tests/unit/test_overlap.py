@@ -156,6 +156,7 @@ def test_the_linear_term_is_the_running_mean_without_its_bias(beta):
         mean = gradient_mean(beta, seen)
         p = step.x - before
         np.testing.assert_allclose(p, -step.step_norm * mean / np.linalg.norm(mean), rtol=0, atol=1e-14)
+        assert step.slope == pytest.approx(mean @ p, rel=1e-10)  # its length too, not its direction alone
         before, first = step.x, len(recorder.calls)
 
 
