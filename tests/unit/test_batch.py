@@ -2,12 +2,13 @@
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mblsr1.rules.batch import default_check_size, fixed, initial_check_state, progress_check
+from mblsr1.rules.batch import default_check_size, fixed, initial_check_state, noise_growth, progress_check
 from mblsr1.types import Outcome
 
 
@@ -155,3 +156,67 @@ def test_a_function_that_returns_no_size(bad):
 def test_fixed():
     state = initial_check_state(8)
     assert fixed()(state, outcome(5.0), Problem(1000, [])) is state
+
+
+def noisy(*shares):
+    return [Outcome("w", 0.0, None, -1.0, {} if share is None else {"noise": share}) for share in shares]
+
+
+def grown(rule, problem, start, outcomes):
+    state, sizes = initial_check_state(start), []
+    for step in outcomes:
+        state = rule(state, step, problem)
+        sizes.append(state.size)
+    return state, sizes
+
+
+def test_the_batch_doubles_once_the_mean_noise_has_weight_four():
+    """Weights 1, 1.9, 2.71, 3.439, 4.095: the fifth step is the first that may double, and the count begins anew."""
+    problem = Problem(10**6, [])
+    _, sizes = grown(noise_growth(0.5), problem, 8, noisy(*[0.6] * 11))
+    assert sizes == [8] * 4 + [16] * 5 + [32] * 2
+    assert problem.asked == []
+
+
+@pytest.mark.parametrize(("share", "size"), [(0.499, 8), (0.501, 16)])
+def test_the_limit_of_the_noise(share, size):
+    _, sizes = grown(noise_growth(0.5), Problem(10**6, []), 8, noisy(*[share] * 5))
+    assert sizes[-1] == size
+
+
+@given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=40), st.floats(0.1, 1.0))
+def test_the_mean_noise_is_the_weighted_one(shares, limit):
+    """Literally: weights 0.9^age over the steps since the last change."""
+    rule, state, since, size = noise_growth(limit), initial_check_state(8), [], 8
+    for share in shares:
+        state = rule(state, noisy(share)[0], Problem(None, []))
+        since.append(share)
+        weights = [0.9 ** (len(since) - 1 - i) for i in range(len(since))]
+        mean = sum(w * x for w, x in zip(weights, since, strict=True)) / sum(weights)
+        if abs(mean - limit) < 1e-9:
+            return  # rounding decides
+        if sum(weights) > 4.0 and mean > limit:
+            size, since = 2 * size, []
+        assert state.size == size
+        if since:
+            assert state.sum_decrease == pytest.approx(mean, rel=1e-9, abs=1e-12)
+            assert state.since == pytest.approx(sum(weights), rel=1e-12)
+
+
+@given(st.integers(1, 5000) | st.none(), st.integers(1, 300), st.floats(0.01, 1.0))
+def test_noise_never_grows_the_batch_above_its_share(total, start, share):
+    start = start if total is None else min(start, total)
+    _, sizes = grown(noise_growth(0.5, share), Problem(total, []), start, noisy(*[1.0] * 60))
+    assert all(b in (a, 2 * a) for a, b in pairwise([start, *sizes]))
+    if total is not None:
+        assert sizes[-1] == start or sizes[-1] <= share * total
+        assert 2 * sizes[-1] > share * total or len(set(sizes)) == 13
+
+
+def test_a_step_without_a_noise_changes_nothing():
+    """A batch without parts, one without a gradient, a rejected step."""
+    rule, problem = noise_growth(0.5), Problem(10**6, [])
+    with_gaps = grown(rule, problem, 8, noisy(0.6, None, 0.6, math.nan, 0.6, math.inf, 0.6, 0.6))
+    without = grown(rule, problem, 8, noisy(0.6, 0.6, 0.6, 0.6, 0.6))
+    assert with_gaps[1][-1] == without[1][-1] == 16
+    assert with_gaps[1][-2] == 8

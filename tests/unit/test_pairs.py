@@ -122,6 +122,58 @@ def test_capacity_zero_takes_nothing():
     assert memory.blocks().k == 0
 
 
+@given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 6), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_keep_newest_holds_from_then_on(capacity, before, count, after, seed):
+    rng = np.random.default_rng(seed)
+    memory = PairMemory(np.zeros(4), capacity)
+    pairs = [tuple(rng.standard_normal((2, 4))) for _ in range(before + after)]
+    for i, pair in enumerate(pairs):
+        if i == before:
+            memory.keep_newest(count)
+        memory.push(*pair)
+        memory.project([])
+    if before == len(pairs):
+        memory.keep_newest(count)
+    limit = min(count, capacity)
+    kept = pairs[max(0, before - capacity) : before]
+    assert_holds(memory, [*kept, *pairs[before:]][-limit:] if limit else [])
+    assert memory.limit == limit
+
+
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_coefficients_over_unit_pairs_become_ones_over_the_rows(capacity, count, columns, seed):
+    """sum of a_i s_i / ||s_i|| + b_i y_i / ||s_i||, by `over_rows` and `combine`, in a ring that may have wrapped."""
+    rng = np.random.default_rng(seed)
+    memory, pairs, d = PairMemory(np.zeros(6), capacity), [], 6
+    for _ in range(count):
+        pairs.append(rng.standard_normal((2, d)) * 10.0 ** rng.uniform(-3, 3))
+        memory.push(*pairs[-1])
+        memory.project([])
+    pairs = pairs[-capacity:]
+    k, base = len(pairs), rng.standard_normal(d)
+    S, Y = (np.array([pair[i] / np.linalg.norm(pair[0]) for pair in pairs]) for i in (0, 1))
+    of_s, of_y = rng.standard_normal((2, k, columns))
+    used = np.flatnonzero(rng.random(k) < 0.7)
+    cases = [
+        (memory.over_rows(of_s), S.T @ of_s),
+        (memory.over_rows(of_s, of_y), S.T @ of_s + Y.T @ of_y),
+        (memory.over_rows(of_s[used], of_y[used], used), S[used].T @ of_s[used] + Y[used].T @ of_y[used]),
+    ]
+    for T, expected in cases:
+        assert T.shape == (2 * capacity, columns)
+        for j in range(columns):
+            made = memory.combine(T[:, j], -2.0, base)
+            size = 1.0 + np.abs(Y).max()
+            np.testing.assert_allclose(made, expected[:, j] - 2.0 * base, rtol=0, atol=64 * d * EPS * size * k)
+
+
+def test_combine_without_pairs_is_the_scaled_base():
+    memory = PairMemory(np.zeros(3, dtype=np.float32), 2)
+    made = memory.combine(np.zeros(4), 0.5, np.ones(3, dtype=np.float32))
+    np.testing.assert_array_equal(made, np.full(3, 0.5))
+    assert made.dtype == np.float32
+
+
 def test_what_was_built_from_the_pairs_goes_when_they_change():
     memory = PairMemory(np.zeros(2), 2)
     memory.matrix = "stale"

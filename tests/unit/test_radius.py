@@ -33,14 +33,17 @@ steps = st.lists(
     min_size=1,
     max_size=12,
 )
-all_rules = st.sampled_from(
-    [
-        progressive(),
-        progressive(0.9, "mean-of-ratios", 1.0),
-        progressive(0.0),
-        interpolated(progressive(0.9)),
-    ]
-)
+RULES = [
+    progressive(),
+    progressive(0.9, "mean-of-ratios", 1.0),
+    progressive(0.0),
+    progressive(0.9, "mean-of-ratios", thresholds=(0.4, 0.8), reset=True),
+    interpolated(progressive(0.9)),
+]
+#: With this one a Q that noise has made positive counts in the sums.
+NOISY_SUMS = progressive(0.9, thresholds=(0.4, 0.8), reset=True)
+strict_rules = st.sampled_from(RULES)
+all_rules = st.sampled_from([*RULES, NOISY_SUMS])
 
 
 @given(all_rules, st.lists(st.tuples(trials, st.booleans()), max_size=30), st.floats(1e-12, 1e5), st.floats(1, 1e3))
@@ -137,7 +140,7 @@ def test_zeta_1_is_the_plain_mean():
     assert state.T == 4.0
 
 
-@given(all_rules, st.sampled_from([(math.nan, -1.0), (-1.0, 0.0), (-1.0, 1.0), (-1.0, math.nan)]), st.booleans())
+@given(strict_rules, st.sampled_from([(math.nan, -1.0), (-1.0, 0.0), (-1.0, 1.0), (-1.0, math.nan)]), st.booleans())
 def test_a_step_without_a_ratio_changes_nothing(rule, pair, full):
     state = rule.init(1.0, 1.0, 2.2e-16)
     assert rule.update(state, trial(*pair, 1.0, -1.0, -1.0), full) == state
@@ -185,3 +188,51 @@ def test_good_ratio_grows_to_where_the_slope_vanishes(slope_new, growth):
     assert short.delta == 1.0
     fair = rule.update(start, trial(-0.5, -1.0, 1.0, -1.0, slope_new), True)
     assert fair.delta == 1.0
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-20, 20), st.floats(-10, 10), st.sampled_from([0.1, 0.9, 0.9991, 1.0])),
+        min_size=1, max_size=20,
+    ),
+    st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+)  # fmt: skip
+def test_with_reset_the_sums_begin_anew_after_each_change(sequence, zeta):
+    """Literally: R and Q since the last change; nothing happens while the sum of Q promises no decrease."""
+    rule = progressive(zeta, thresholds=(0.4, 0.8), reset=True)
+    state, delta, since = rule.init(1.0, 1.0, 2e-16), 1.0, []
+    for R, Q, share in sequence:
+        length = share * delta
+        state = rule.update(state, trial(R, Q, length), False)
+        since.append((R, Q))
+        weights = [zeta ** (len(since) - 1 - i) for i in range(len(since))]
+        top, bottom = (sum(w * x for w, x in zip(weights, column, strict=True)) for column in zip(*since, strict=True))
+        if abs(bottom) < 1e-9 or min(abs(top / bottom - 0.4), abs(top / bottom - 0.8)) < 1e-9:
+            return  # rounding decides
+        if bottom < 0.0 and top / bottom < 0.4:
+            delta, since = 0.5 * length, []
+        elif bottom < 0.0 and top / bottom >= 0.8 and share > 0.999:
+            delta, since = 2.0 * delta, []
+        delta = min(max(delta, state.smallest), state.largest)
+        assert state.delta == pytest.approx(delta, rel=1e-12)
+        assert math.isnan(state.rho_hat) if not since else state.rho_hat == pytest.approx(top / bottom, rel=1e-9)
+        delta = state.delta
+
+
+def test_an_average_of_ratios_with_reset_moves_the_radius():
+    rule = progressive(0.9, "mean-of-ratios", thresholds=(0.4, 0.8), reset=True)
+    start = rule.init(1.0, 1.0, 2e-16)
+    assert rule.update(start, trial(-1.0, -1.0, 1.0), False).delta == 2.0
+    assert rule.update(start, trial(1.0, -1.0, 1.0), False).delta == 0.5
+    assert math.isnan(rule.update(start, trial(1.0, -1.0, 1.0), False).rho_hat)
+
+
+@pytest.mark.parametrize("ratio", ["of-means", "mean-of-ratios"])
+@pytest.mark.parametrize("predicted", [0.0, NAN, math.inf, -math.inf, 1.0])
+def test_a_prediction_that_is_none_leaves_the_radius_and_the_sums_usable(ratio, predicted):
+    rule = progressive(0.9, ratio, thresholds=(0.4, 0.8), reset=True)
+    state = rule.update(rule.init(1.0, 1.0, 2e-16), trial(-1.0, predicted, 1.0), False)
+    assert state.delta == 1.0
+    for _ in range(20):
+        state = rule.update(state, trial(-1.0, -1.0, state.delta), False)
+    assert state.delta > 10.0

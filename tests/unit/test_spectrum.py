@@ -56,6 +56,27 @@ def test_the_limit_keeps_the_newest():
     assert independent(np.diag([1.0, 0.0, 1.0]), 3) == [0, 2]
 
 
+def test_rounding_and_small_pivots_are_told_apart():
+    """Ten nearly dependent rows in four dimensions, as from a loss of identical blocks: pivots 1, 0.36, 0.013, 4.5e-7.
+
+    All four are real, and what is left of the other rows is rounding: eps ||c||^2 with ||c||^2 about 1 / 4.5e-7, often
+    over 1e-10. The newest four are kept, and no other.
+    """
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        wanted = np.sqrt([1.0, 0.36, 0.013, 4.5e-7])
+        newest = np.zeros((4, 4))
+        for i, pivot in enumerate(wanted):  # unit rows, newest first, with exactly these pivots
+            rest = rng.standard_normal(i)
+            newest[i, :i] = rest / np.linalg.norm(rest) * np.sqrt(1.0 - pivot**2) if i else 0.0
+            newest[i, i] = pivot
+        older = rng.standard_normal((6, 4))
+        frame = np.linalg.qr(rng.standard_normal((40, 4)))[0]
+        rows = np.concatenate([older, newest[::-1]]) @ frame.T
+        unit, _ = unit_gram(rows @ rows.T, np.einsum("ij,ij->i", rows, rows))
+        assert independent(unit, 40) == [6, 7, 8, 9]
+
+
 def test_unit_gram():
     G = np.array([[4.0, 2.0, 0.0], [2.0, 9.0, 0.0], [0.0, 0.0, 1e-15]])
     unit, scale = unit_gram(G, np.array([4.0, 9.0, 1.0]))

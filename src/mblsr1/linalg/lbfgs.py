@@ -98,5 +98,5 @@ def prediction_error(spectrum: Spectrum, z_s: HostArray, z_y: HostArray, ss: flo
     gamma, lam, T = spectrum
     along_s, along_y = T.T @ z_s, T.T @ z_y
     cross = gamma * sy + float((lam - gamma) * along_s @ along_y)
-    square = gamma**2 * ss + float((lam**2 - gamma**2) * along_s @ along_s)
+    square = gamma * gamma * ss + float((lam**2 - gamma * gamma) * along_s @ along_s)  # gamma**2 would raise
     return float(np.sqrt(max(yy - 2.0 * cross + square, 0.0) / yy)) if yy > 0.0 else 0.0

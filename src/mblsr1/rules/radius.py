@@ -94,7 +94,7 @@ def progressive(
         Mean ratios below the first shrink the radius, from the second on they let it grow.
     reset : bool
         Forget the sums after each change of the radius: they judge the radius that was. Also lets a Q that noise
-        has made positive count in the sums.
+        has made positive count in the ratio of means.
     """
     poor, good = thresholds
 
@@ -102,12 +102,15 @@ def progressive(
         return state._replace(numerator=0.0, denominator=0.0, T=0.0) if reset else state
 
     accumulate = _ratio_of_means if ratio == "of-means" else _mean_of_ratios
+    noisy_sums = reset and ratio == "of-means"
 
     def update(state: RadiusState, trial: Trial, full_batch: bool) -> RadiusState:
-        if not (math.isfinite(trial.decrease) and (trial.predicted < 0.0 or reset)):
+        if not (math.isfinite(trial.decrease) and math.isfinite(trial.predicted)):
+            return state
+        if not (trial.predicted < 0.0 or noisy_sums):
             return state
         state = accumulate(state, trial, 0.0 if full_batch else ratio_memory)
-        if reset and state.denominator >= 0.0:  # noise: the model promises nothing yet
+        if noisy_sums and state.denominator >= 0.0:  # noise: the model promises nothing yet
             return state
         if state.rho_hat < poor:
             return renewed(state.with_delta(shrink * min(state.delta, trial.s_norm)))
@@ -123,7 +126,7 @@ def interpolated(noisy: RadiusRule) -> RadiusRule:
 
     After rho < 0.25 the radius becomes the minimiser of the cubic through both losses and slopes;
     after rho > 0.6 near the boundary it grows to where the slope along p vanishes, by 2 to 10
-    (measured on deterministic problems: docs/deviations.md, 15).
+    (measured: docs/default.md).
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The recommended step: where the model was wrong, solve it again in a smaller radius.
 
-On deterministic problems this needs half the gradients of a line search along p (docs/deviations.md, 6).
+The new step is the best one in the smaller radius, where a line search would shorten the old one.
 """
 
 from __future__ import annotations
