@@ -64,7 +64,7 @@ class Batches:
 
     def _next(self, size: int) -> Oracle:
         """A new batch: the samples taken over from the last one, those to be shared with the next, the rest."""
-        shared_size = min(round(self.overlap * size), size // 2)
+        shared_size = min(max(round(self.overlap * size), 1), size // 2) if self.overlap else 0
         if shared_size == 0 or (self.n_samples is not None and size >= self.n_samples):
             return self.bind(size)
         shared = self.bind(shared_size)

@@ -381,3 +381,19 @@ def test_single_precision():
     start, end = (problem.fun(w, everything) for w in (problem.w0, double.x))
     assert end < start
     assert problem.fun(single.x.astype(float), everything) - end < 0.05 * (start - end)
+
+
+def test_the_smallest_batches_share_a_sample_too_and_can_grow():
+    centres = np.random.default_rng(0).standard_normal((400, 3))
+    result = mblsr1.minimize(
+        lambda w, i: (0.5 * float(((w - centres[i]) ** 2).sum(axis=1).mean()), w - centres[i].mean(axis=0)),
+        True,
+        np.full(3, 5.0),
+        400,
+        batch_size=2,
+        max_samples=20_000,
+        rng=0,
+        gtol=0.0,
+    )
+    assert result.history["batch_size"][0] == 2
+    assert result.batch_size > 2

@@ -27,7 +27,7 @@ class Spectrum(NamedTuple):
     gamma : float
         Curvature outside span(P).
     lam : array (k,)
-        Eigenvalues on span(P), ascending.
+        Eigenvalues on span(P), in any order.
     T : array (2m, k)
         Coefficients of P over the rows of the pair buffer.
     """
