@@ -38,6 +38,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "batch by Algorithm 6": {"growth": "progress"},
     "no annealing": {"anneal": False},
     "16 pairs": {"memory": 16},
+    "averaged": {"averaging": 0.9},
+    "averaged, no annealing": {"averaging": 0.9, "anneal": False},
     "paper": {"preset": "paper"},
     "L-SSR1-TR": {"preset": "l_ssr1_tr", "initial_radius": 1.0},
 }
@@ -137,7 +139,8 @@ def _train(
         network.loss_and_gradient, True, w0, sampler, rng=seed, max_samples=budget,
         callback=lambda step: watch(step.n_samples, step.x), **_arguments(method, options, batch),
     )  # fmt: skip
-    return result.x, result.nit, float(result.n_samples), result.status != mblsr1.Status.NON_FINITE
+    x = result.get("x_average", result.x)  # where the variant asks for it
+    return x, result.nit, float(result.n_samples), result.status != mblsr1.Status.NON_FINITE
 
 
 def _arguments(method: str, options: dict[str, Any], batch: int) -> dict[str, Any]:

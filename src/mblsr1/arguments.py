@@ -17,7 +17,7 @@ from mblsr1.types import Method
 __all__ = ["check_budgets", "check_functions", "checked_options", "checked_rng", "checked_start", "size_of"]
 
 #: Options that a method other than MB-LSR1 obeys.
-_DRIVER_OPTIONS = {"batch_size", "gtol", "check_every", "steps_per_batch"}
+_DRIVER_OPTIONS = {"averaging", "batch_size", "check_every", "gtol", "steps_per_batch"}
 
 
 def checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Options:

@@ -17,10 +17,11 @@ from mblsr1.batches import Batches
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
+from mblsr1.rules.averaging import added, mean_of
 from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
 from mblsr1.sampling import checked_sampler
-from mblsr1.types import MESSAGES, NAN, Method, Outcome, Point, Status
+from mblsr1.types import MESSAGES, NAN, Carried, Method, Outcome, Point, Status
 
 __all__ = ["Step", "iterate", "minimize"]
 
@@ -92,9 +93,9 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         ``x fun jac nit nfev njev success status message n_samples batch_size radius n_restarts n_skipped
-        history state``. `fun` and `jac` are on the last batch (the whole set where the batch is; of batches
-        that overlap, the samples that the next one takes over); with a first-order
-        method, which has them made when it ends, they are those one step before `x` where the budget does not
+        history state``, and ``x_average`` with the option `averaging`. `fun` and `jac` are on the last batch (the
+        whole set where the batch is; of batches that overlap, the samples that the next one takes over); with a
+        first-order method, which has them made when it ends, they are those one step before `x` where the budget does not
         allow that; nan and None where nothing was evaluated. status: 0
         converged, 1 step budget, 2 sample budget, 3 stopped by the callback, 4 non-finite loss or gradient
         at the iterate, 5 no further progress possible.
@@ -236,6 +237,7 @@ class _Run:
         if method is None and (self.n_samples is None or size < self.n_samples):
             sample_size(self.options.check_size, size, self.n_samples)  # a rule of the user: tried once
         self.exit = ExitState()
+        self.average = Carried()
         self.batch_rule = self.method.batch_rule or fixed()
         self.step = 0
         self.known: Point | None = None  # loss and gradient at w on the batch in hand
@@ -352,6 +354,8 @@ class _Run:
         self.known = Point(outcome.w, outcome.f, outcome.g)
         if outcome.g is not None:
             self.good = self.known
+        if self.options.averaging > 0.0:
+            self.average = added(self.average, self.w, self.options.averaging)
 
     def _record(self, point: Point, outcome: Outcome) -> Step:
         scalars: dict[str, float] = {
@@ -397,8 +401,14 @@ class _Run:
             success=status is Status.CONVERGED, status=int(status), message=MESSAGES[status],
             batch_size=self.check.size, radius=scalar.get("radius", NAN),
             n_restarts=int(scalar.get("n_restarts", 0)), n_skipped=int(scalar.get("n_skipped", 0)),
-            history=self.history, state=state,
+            history=self.history, state=state, **self._averaged(),
         )  # fmt: skip
+
+    def _averaged(self) -> dict[str, Array]:
+        """The mean of the iterates, where it was asked for and a step was made."""
+        if self.average.vector is None:
+            return {}
+        return {"x_average": _array.reshape(mean_of(self.average), self.problem.shape)}
 
     def _last_point(self) -> Point:
         """The newest iterate that can be vouched for, with its loss and gradient."""
@@ -426,6 +436,7 @@ class _Run:
             "inner": self.inner,
             "check": self.check,
             "exit": self.exit,
+            "average": self.average,
             "counts": self.counts,
             "rng": self.rng.bit_generator.state,
             "batches": self.batches.to_saved(self.check.size),
@@ -447,6 +458,7 @@ class _Run:
         self.inner = from_tree(self.inner, tree["inner"], self.w)
         self.check = from_tree(self.check, tree["check"], self.w)
         self.exit = from_tree(self.exit, tree["exit"], self.w)
+        self.average = from_tree(self.average, tree["average"], self.w)
         self.counts.restore(tree["counts"])
         self._take_generator(tree["rng"])
         self.batches.rng = self.rng

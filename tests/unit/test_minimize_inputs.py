@@ -59,6 +59,7 @@ REALS = {
     "gtol": ([-1e-9], " >= 0"),
     "skip_tolerance": ([-0.1, 1.0], " in [0, 1)"),
     "radius_shrink": ([0.0, 1.1], " in (0, 1]"),
+    "averaging": ([-0.1, 1.0], " in [0, 1)"),
     "overlap": ([-0.1, 0.51], " in [0, 0.5]"),
     "gradient_memory": ([-0.1, 1.0], " in [0, 1)"),
     "poor_ratio": ([-0.1, 1.1], " in [0, 1]"),
@@ -413,7 +414,7 @@ def test_bad_argument(name, value, error, pattern):
 
 @pytest.mark.parametrize("method", [mblsr1.sgd(0.1), mblsr1.adam(), mblsr1.rmsprop()], ids=lambda m: m.name)
 def test_a_first_order_method_refuses_options_it_does_not_obey(method):
-    obeyed = {"batch_size": 2, "gtol": 1e-3, "check_every": 3, "steps_per_batch": 2}
+    obeyed = {"averaging": 0.5, "batch_size": 2, "gtol": 1e-3, "check_every": 3, "steps_per_batch": 2}
     mblsr1.minimize(batch_fun, batch_grad, np.ones(2), 5, method=method, max_steps=1, **obeyed)
     foreign = {f.name for f in dataclasses.fields(Options)} - set(obeyed)
     for name in sorted(foreign):

@@ -106,6 +106,8 @@ class Options:
         growth="noise": share of noise in the batch gradient's square above which the batch doubles.
     largest_share : float in (0, 1]
         growth="noise": the batch grows up to this share of the whole set.
+    averaging : float in [0, 1)
+        Above 0 the result has `x_average`, the mean of the iterates with weight averaging^age.
     anneal : bool
         Shrink the radius in the last quarter of `max_samples` (overlap > 0). A run that is to be continued bit for
         bit has `max_steps` as its budget, or anneal=False.
@@ -157,6 +159,7 @@ class Options:
     noise_limit: float = 0.6
     largest_share: float = 0.25
     anneal: bool = True
+    averaging: float = 0.0
     mixing: str = "convex"
     check_both: bool = False
 
@@ -259,6 +262,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "gtol": (" >= 0", lambda x: x >= 0.0),
     "skip_tolerance": (" in [0, 1)", lambda x: 0.0 <= x < 1.0),
     "radius_shrink": (" in (0, 1]", lambda x: 0.0 < x <= 1.0),
+    "averaging": (" in [0, 1)", lambda x: 0.0 <= x < 1.0),
     "overlap": (" in [0, 0.5]", lambda x: 0.0 <= x <= 0.5),
     "gradient_memory": (" in [0, 1)", lambda x: 0.0 <= x < 1.0),
     "poor_ratio": (" in [0, 1]", lambda x: 0.0 <= x <= 1.0),

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 from mblsr1 import _array
-from mblsr1._array import Array
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.problem import Oracle
+from mblsr1.rules.averaging import added, mean_of
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import NAN, Carried, Point, Trial
 
@@ -50,8 +50,8 @@ def overlap_step(
     mean : Carried
         The average with this batch's gradient.
     """
-    mean = _added(mean, point.g, beta)
-    problem = build(memory, _value(mean))
+    mean = added(mean, point.g, beta)
+    problem = build(memory, mean_of(mean))
     if not (0.0 < problem.g_norm < math.inf and _array.norm(point.g) > 0.0):
         return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), mean
     sol = problem.solve(delta)
@@ -73,18 +73,3 @@ def overlap_step(
 def annealed(delta: float, share_spent: float) -> float:
     """The radius towards the end of a budget: in its last quarter it falls to zero in a line."""
     return delta * min(1.0, max((1.0 - share_spent) / _LAST_PART, _LAST_SHARE))
-
-
-def _added(mean: Carried, g: Array, beta: float) -> Carried:
-    """Exponential average that starts at zero: beta old + (1 - beta) g, and the weight it has."""
-    if beta == 0.0:
-        return Carried(g, 1.0)
-    if mean.vector is None:
-        return Carried((1.0 - beta) * g, 1.0 - beta)
-    return Carried(_array.linear([beta, 1.0 - beta], [mean.vector, g]), beta * mean.weight + 1.0 - beta)
-
-
-def _value(mean: Carried) -> Array:
-    """The average without its bias towards zero."""
-    value: Array = mean.vector
-    return value if mean.weight == 1.0 else value * (1.0 / mean.weight)
