@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no annealing": {"anneal": False},
     "16 pairs": {"memory": 16},
     "averaged": {"averaging": 0.9},
-    "averaged, no annealing": {"averaging": 0.9, "anneal": False},
+    "averaged and no annealing": {"averaging": 0.9, "anneal": False},
     "paper": {"preset": "paper"},
     "L-SSR1-TR": {"preset": "l_ssr1_tr", "initial_radius": 1.0},
 }
