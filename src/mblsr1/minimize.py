@@ -95,9 +95,9 @@ def minimize(
         ``x fun jac nit nfev njev success status message n_samples batch_size radius n_restarts n_skipped
         history state``, and ``x_average`` with the option `averaging`. `fun` and `jac` are on the last batch (the
         whole set where the batch is; of batches that overlap, the samples that the next one takes over); with a
-        first-order method, which has them made when it ends, they are those one step before `x` where the budget does not
-        allow that; nan and None where nothing was evaluated. status: 0
-        converged, 1 step budget, 2 sample budget, 3 stopped by the callback, 4 non-finite loss or gradient
+        first-order method, which has them made when it ends, they are those one step before `x` where the budget
+        does not allow that; nan and None where nothing was evaluated. status: 0 converged, 1 step budget, 2
+        sample budget, 3 stopped by the callback, 4 non-finite loss or gradient
         at the iterate, 5 no further progress possible.
 
     Raises
