@@ -165,6 +165,7 @@ def run(output: str, epochs: float, seed: int, show: Callable[[str], None] = pri
     """Train, print the table, write the picture; return the exit code."""
     try:
         import matplotlib  # noqa: F401, PLC0415
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
         train_data, test_data = digits()
     except ImportError as error:
@@ -172,7 +173,8 @@ def run(output: str, epochs: float, seed: int, show: Callable[[str], None] = pri
         return 1
     n = len(train_data[1])
     show(f"{n} digits to train on, {len(test_data[1])} to test, {epochs:g} passes for each method, batch {_BATCH}")
-    curves = [train(name, s, train_data, test_data, epochs * n, seed) for name, s in contestants()]
+    with threadpool_limits(limits=1):  # the matrices are small: threads would only wait for each other
+        curves = [train(name, s, train_data, test_data, epochs * n, seed) for name, s in contestants()]
     show("\n" + table(curves))
     picture(curves, n, output)
     show(f"\nseed {seed}, mblsr1 {mblsr1.__version__}, NumPy {np.__version__}, Python {platform.python_version()}")
