@@ -115,4 +115,4 @@ def test_parameters_of_public_functions_are_described(name):
 def test_no_file_of_the_package_names_a_place_of_one_machine():
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        assert not any(place in text for place in ("/home/", "/tmp/", "/work/", "C:\\\\"))
+        assert not any(place in text for place in ("/home/", "/root/", "C:\\\\"))
