@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 Array = Any
 HostArray = NDArray[np.float64]
 
+_DOUBLE = float(np.finfo(np.float64).eps)
 #: Bytes of the pair buffer handled at once: a block stays in a core's L2 cache.
 _BLOCK_BYTES = 1 << 19
 #: Longest run of float32 products summed in float32: error 4.5e-8 of |a||b|, 3e-6 where all entries are equal.
@@ -97,6 +98,11 @@ def eps(x: Array) -> float:
     if isinstance(x, np.ndarray):
         return _eps(np, x.dtype)
     return _eps(namespace(x), x.dtype)
+
+
+def loss_eps(x: Array) -> float:
+    """Return the precision of a loss at `x`: a Python float, so float64's at best."""
+    return max(_DOUBLE, eps(x))
 
 
 def is_single(x: Array) -> bool:

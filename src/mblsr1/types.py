@@ -69,20 +69,21 @@ class Trial(NamedTuple):
     """What Algorithm 4 hands to Algorithms 3, 5 and 6: one tried step.
 
     `decrease` is R and `predicted` is Q of the ratio rho = R / Q (both negative on
-    a good step, nan where rounding decides); `achieved` is f(w + s) - f(w).
+    a good step, nan where rounding decides); `achieved` is f(w + s) - f(w). The defaults
+    are those of no step.
     """
 
-    point: Point | None
-    s: Array | None
-    y: Array | None
-    s_norm: float
-    decrease: float
-    predicted: float
-    achieved: float
-    on_boundary: bool
-    radius: float
-    sigma: float
-    alpha: float
+    point: Point | None = None
+    s: Array | None = None
+    y: Array | None = None
+    s_norm: float = 0.0
+    decrease: float = NAN
+    predicted: float = NAN
+    achieved: float = 0.0
+    on_boundary: bool = False
+    radius: float = NAN
+    sigma: float = NAN
+    alpha: float = 0.0
     slope: float = NAN
     slope_new: float = NAN
     restarted: bool = False

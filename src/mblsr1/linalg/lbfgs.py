@@ -14,7 +14,7 @@ from mblsr1.linalg.pairs import GramBlocks, PairMemory
 from mblsr1.linalg.smoothed import SpectralMatrix
 from mblsr1.linalg.spectrum import Spectrum
 
-__all__ = ["lbfgs"]
+__all__ = ["lbfgs", "prediction_error"]
 
 #: A pair enters where s'y exceeds this share of ||s|| ||y||.
 _CURVATURE = 1e-8

@@ -301,11 +301,7 @@ def _with_safe_pivots(N: HostArray, G: HostArray, kept: list[int], skip: float) 
     if len(kept) < N.shape[0]:
         index = np.ix_(kept, kept)
         N, G = N[index], G[index]
-    factor = _cholesky(-N)
-    pivots, unit_lower = (None, None) if factor is not None else _ldl(N)
-    if factor is not None:
-        pivots = factor.diagonal() ** 2
-        unit_lower = factor / factor.diagonal()
+    pivots, unit_lower = _ldl(N)
     if pivots is not None:
         half = scipy.linalg.lapack.dtrtrs(unit_lower, G, lower=1, unitdiag=1)[0]
         square = scipy.linalg.lapack.dtrtrs(unit_lower, half.T, lower=1, unitdiag=1)[0].diagonal()
@@ -316,6 +312,9 @@ def _with_safe_pivots(N: HostArray, G: HostArray, kept: list[int], skip: float) 
 
 def _ldl(N: HostArray) -> tuple[HostArray | None, HostArray | None]:
     """Pivots and L of N = L D L' without exchange; None where a pivot is lost in rounding."""
+    factor = _cholesky(-N)
+    if factor is not None:  # the usual case, and the fast one
+        return -(factor.diagonal() ** 2), factor / factor.diagonal()
     rest, least = N.copy(), _PIVOT_FLOOR * float(np.abs(N).max())
     for j in range(N.shape[0]):
         pivot = rest[j, j]

@@ -22,7 +22,6 @@ __all__ = ["Regime", "Rules", "SR1State", "StepRule", "sr1_trust_region"]
 _MAX_FAILURES = 60
 #: A change of the loss by this many eps of |f| is rounding.
 _ROUNDING = 10.0
-_DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class SR1State(NamedTuple):
@@ -83,7 +82,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
 
 def _is_idle(radius: RadiusState, trial: Trial, point: Point) -> bool:
     """Whether even the smallest radius gained no more than rounding: many such steps are a silent stall."""
-    rounding = _ROUNDING * max(_DOUBLE, _array.eps(point.w)) * abs(point.f)
+    rounding = _ROUNDING * _array.loss_eps(point.w) * abs(point.f)
     return radius.delta <= radius.smallest and trial.achieved >= -rounding
 
 

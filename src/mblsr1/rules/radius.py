@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from mblsr1.types import NAN, Trial
 
-__all__ = ["RadiusRule", "RadiusState", "interpolated", "progressive"]
+__all__ = ["BOUNDARY", "RadiusRule", "RadiusState", "interpolated", "progressive"]
 
 #: Reading 15: ||s|| counts as on the boundary from this share of the radius on.
-_BOUNDARY = 1.0 - 1e-3
+BOUNDARY = 1.0 - 1e-3
 #: `ratio="mean-of-ratios"`: one ratio counts for no more than this (reading 14).
 _RATIO_CLIP = 10.0
 #: Below this the mean ratio makes the radius shrink, from the other on it may grow (Alg. 5, l. 6 and 8).
@@ -114,7 +114,7 @@ def progressive(
             return state
         if state.rho_hat < poor:
             return renewed(state.with_delta(shrink * min(state.delta, trial.s_norm)))
-        if state.rho_hat >= good and trial.s_norm >= _BOUNDARY * state.delta:
+        if state.rho_hat >= good and trial.s_norm >= BOUNDARY * state.delta:
             return renewed(state.with_delta(_GROWTH * state.delta))
         return state
 

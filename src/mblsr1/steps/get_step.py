@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.linalg.pairs import PairMemory
@@ -15,6 +13,7 @@ from mblsr1.problem import Oracle
 from mblsr1.rules import hybrid
 from mblsr1.rules.hybrid import Direction
 from mblsr1.rules.line_search import LineSearchResult, halving
+from mblsr1.rules.radius import BOUNDARY
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import NAN, Point, Trial
 
@@ -23,9 +22,6 @@ __all__ = ["LineSearchSettings", "get_step"]
 #: |Q| under this many eps of |f| is rounding: rho says nothing (reading 7).
 _ROUNDING = 10.0
 _WORST_RATIO = 10.0
-#: Share of the radius from which a step counts as on the boundary (reading 15).
-_BOUNDARY = 1.0 - 1e-3
-_DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class LineSearchSettings(NamedTuple):
@@ -59,16 +55,16 @@ def get_step(
     """
     problem = build(memory, point.g)
     if not 0.0 < problem.g_norm < math.inf:
-        return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), carried
+        return Trial(radius=delta, stationary=True), carried
     sol, direction, restarted = _direction(problem, point, memory, delta, carried, build, settings)
-    eps = max(_DOUBLE, _array.eps(point.w))
+    eps = _array.loss_eps(point.w)
     w_new, found, whole = _search(oracle, point, direction, settings.c1, eps)
     free = oracle.gradient(w_new) if found.alpha and oracle.fused else None
     known = whole if direction.is_model_step else None
     decrease = _model_decrease(oracle, point, sol, known, eps) if found.alpha else NAN
     trial = Trial(
-        None, None, None, 0.0, decrease, sol.model_change, 0.0, False, delta, sol.sigma, 0.0,
-        direction.slope, restarted=restarted, flipped=direction.flipped,
+        decrease=decrease, predicted=sol.model_change, radius=delta, sigma=sol.sigma, slope=direction.slope,
+        restarted=restarted, flipped=direction.flipped,
     )  # fmt: skip
     del sol  # p* is a vector that the gradient has better use for
     g_new = oracle.gradient(w_new) if found.alpha and not oracle.fused else free
@@ -77,7 +73,7 @@ def get_step(
     s = direction.p if found.alpha == 1.0 else found.alpha * direction.p  # line 16
     accepted = trial._replace(
         point=Point(w_new, found.f, g_new), s=s, y=g_new - point.g, s_norm=found.alpha * direction.norm,
-        achieved=found.f - point.f, on_boundary=direction.norm >= _BOUNDARY * delta, alpha=found.alpha,
+        achieved=found.f - point.f, on_boundary=direction.norm >= BOUNDARY * delta, alpha=found.alpha,
     )  # fmt: skip
     return accepted, hybrid.carry(direction.v, s, settings.eta, settings.mu)
 

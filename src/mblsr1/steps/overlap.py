@@ -14,7 +14,7 @@ from mblsr1.linalg.pairs import PairMemory
 from mblsr1.problem import Oracle
 from mblsr1.rules.averaging import added, mean_of
 from mblsr1.steps.model import ModelBuilder
-from mblsr1.types import NAN, Carried, Point, Trial
+from mblsr1.types import Carried, Point, Trial
 
 __all__ = ["annealed", "overlap_step"]
 
@@ -53,13 +53,13 @@ def overlap_step(
     mean = added(mean, point.g, beta)
     problem = build(memory, mean_of(mean))
     if not (0.0 < problem.g_norm < math.inf and _array.norm(point.g) > 0.0):
-        return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True), mean
+        return Trial(radius=delta, stationary=True), mean
     sol = problem.solve(delta)
     shared = oracle.shared
     f, g = shared.loss(point.w), shared.gradient(point.w)
     w = point.w + sol.p
     f_new, g_new = shared.loss(w), shared.gradient(w)
-    trial = Trial(None, None, None, sol.norm, NAN, NAN, 0.0, sol.on_boundary, delta, sol.sigma, 0.0, sol.slope)
+    trial = Trial(s_norm=sol.norm, on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, slope=sol.slope)
     if g is None or g_new is None or not math.isfinite(f_new):
         shared.forget()  # they are of a point that is not taken
         return trial, mean

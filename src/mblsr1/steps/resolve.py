@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.linalg.pairs import PairMemory
@@ -27,7 +25,6 @@ _MAX_REJECTIONS = 60
 #: The radius after a rejection, as shares of ||p||.
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.1, 0.5
 _SLACK = 10.0
-_DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class _Try(NamedTuple):
@@ -43,11 +40,10 @@ def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floo
     A rejected point whose gradient is at hand gives a pair as well. `point` of the result is None
     where no radius down to `floor` helped.
     """
-    eps = max(_DOUBLE, _array.eps(point.w))
-    slack = _SLACK * eps * max(1.0, abs(point.f))
+    slack = _SLACK * _array.loss_eps(point.w) * max(1.0, abs(point.f))
     problem = build(memory, point.g)
     if not 0.0 < problem.g_norm < math.inf:
-        return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, stationary=True)
+        return Trial(radius=delta, stationary=True)
     rejections = 0
     while rejections < _MAX_REJECTIONS and (delta > floor or rejections == 0):
         sol = problem.solve(delta)
@@ -60,7 +56,7 @@ def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floo
         if tried.g is not None:
             memory.push(sol.p, tried.g - point.g)
             problem = build(memory, point.g)
-    return Trial(None, None, None, 0.0, NAN, NAN, 0.0, False, delta, NAN, 0.0, rejections=rejections)
+    return Trial(radius=delta, rejections=rejections)
 
 
 def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolution, w: Array, slack: float) -> _Try:
@@ -94,7 +90,8 @@ def _accepted(
     assert tried.g is not None and point.g is not None
     change = tried.f - point.f
     return Trial(
-        Point(w, tried.f, tried.g), sol.p, tried.g - point.g, sol.norm,
-        change if abs(sol.model_change) > slack else NAN, sol.model_change, change,
-        sol.on_boundary, delta, sol.sigma, 1.0, sol.slope, _array.dot(tried.g, sol.p), rejections=rejections,
+        point=Point(w, tried.f, tried.g), s=sol.p, y=tried.g - point.g, s_norm=sol.norm,
+        decrease=change if abs(sol.model_change) > slack else NAN, predicted=sol.model_change, achieved=change,
+        on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, alpha=1.0, slope=sol.slope,
+        slope_new=_array.dot(tried.g, sol.p), rejections=rejections,
     )  # fmt: skip
