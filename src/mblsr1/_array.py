@@ -67,7 +67,7 @@ def _to_default_device(x: Array) -> Array:
 
 def to_float(x: Array) -> float:
     """Return a real scalar, an array of one element or a number as a Python float."""
-    return float(x)
+    return float(detached(x))
 
 
 def is_real_floating(x: Array) -> bool:
@@ -145,10 +145,17 @@ def reshape(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def copy(x: Array) -> Array:
-    """Return a copy of `x` on the same device."""
+    """Return a copy of `x` on the same device, without history."""
     if isinstance(x, np.ndarray):
         return x.copy()
+    if compat.is_torch_array(x):
+        return x.detach().clone()
     return namespace(x).asarray(x, copy=True)
+
+
+def detached(x: Array) -> Array:
+    """Return `x` without the history that torch keeps of it: the same memory."""
+    return x.detach() if compat.is_torch_array(x) else x
 
 
 def from_host(values: NDArray[Any], like: Array) -> Array:
@@ -210,7 +217,7 @@ def set_row(rows: Array, i: int, x: Array) -> Array:
     """Write one row, in place where the library allows; use the returned buffer."""
     if compat.is_jax_array(rows):
         return rows.at[i].set(x)
-    rows[i, ...] = x
+    rows[i, ...] = detached(x)
     return rows
 
 

@@ -373,7 +373,7 @@ class _Run:
         }
         for name, value in scalars.items():
             self.history.setdefault(name, []).append(value)
-        return Step(self, scalars, _array.reshape(self.w, self.problem.shape))
+        return Step(self, scalars, _array.reshape(_array.detached(self.w), self.problem.shape))
 
     def _ask(self, step: Step) -> None:
         if self.callback is None:

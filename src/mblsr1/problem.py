@@ -140,7 +140,7 @@ class Problem:
                 f"{name}: must return an array of w0's library, dtype and device {_array.spec(self.like)}, "
                 f"got {_array.spec(g)}"
             )
-        return _array.flatten(g)
+        return _array.flatten(_array.detached(g))
 
 
 class Oracle:
@@ -228,7 +228,7 @@ class Oracle:
         self._at = self._loss = self._gradient = None
 
     def _user(self, w: Array) -> Array:
-        return _array.reshape(w, self.problem.shape)
+        return _array.reshape(_array.detached(w), self.problem.shape)
 
     def _move_to(self, w: Array) -> None:
         if self._at is not w:
