@@ -96,7 +96,7 @@ class ArraySampler:
         assert self.n_samples is not None
         for start in range(0, self.n_samples, size):
             stop = min(start + size, self.n_samples)
-            yield tuple(a[start:stop] for a in self.arrays), stop - start
+            yield tuple(_slice(a, start, stop) for a in self.arrays), stop - start
 
 
 class StreamSampler:
@@ -149,8 +149,8 @@ class LoaderSampler:
             rows = self._rest if self._rest is not None else self._next()
             count = _rows(rows[0], "a loader's batch must be an array, or a tuple or list of arrays")
             taken = min(count, missing)
-            parts.append(tuple(r[:taken] for r in rows))
-            self._rest = tuple(r[taken:] for r in rows) if taken < count else None
+            parts.append(tuple(_slice(r, 0, taken) for r in rows))
+            self._rest = tuple(_slice(r, taken, count) for r in rows) if taken < count else None
             missing -= taken
         joined = (
             parts[0] if len(parts) == 1 else tuple(_array.concatenate(column) for column in zip(*parts, strict=True))
@@ -172,6 +172,11 @@ class LoaderSampler:
                 f"sampler: the arrays of a loader's batch must have the same number of rows, >= 1, got {counts}"
             )
         return rows
+
+
+def _slice(a: Any, start: int, stop: int) -> Any:
+    """Return rows of `a`. The array API wants every axis named; a sparse matrix may know no ellipsis."""
+    return a[start:stop, ...] if _array.is_array(a) else a[start:stop]
 
 
 def _rows(a: Any, wanted: str) -> int:
