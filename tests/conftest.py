@@ -6,8 +6,10 @@ import os
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+from collections.abc import Iterator  # noqa: E402
+
 import pytest  # noqa: E402
-from libraries import LIBRARIES, ArrayLibrary  # noqa: E402
+from libraries import LIBRARIES, ArrayLibrary, parameters  # noqa: E402
 
 try:
     from hypothesis import HealthCheck, settings
@@ -21,7 +23,9 @@ else:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
-@pytest.fixture(params=sorted(LIBRARIES))
-def xp(request: pytest.FixtureRequest) -> ArrayLibrary:
-    """An array library; skipped where it is not installed."""
-    return LIBRARIES[request.param]()
+@pytest.fixture(params=parameters())
+def xp(request: pytest.FixtureRequest) -> Iterator[ArrayLibrary]:
+    """An array library; skipped where it is not installed or has no device."""
+    library = LIBRARIES[request.param]()
+    with library.context():
+        yield library
