@@ -7,6 +7,9 @@ nox.options.default_venv_backend = "venv"
 
 TESTS = ["pytest>=8", "pytest-xdist", "hypothesis>=6.100", "mpmath", "array-api-strict>=2.2"]
 
+#: What `backends` installs for a library; CuPy needs an NVIDIA GPU.
+LIBRARIES = {"torch": "torch==2.13.0", "jax": "jax", "cupy": "cupy-cuda12x"}
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
@@ -15,6 +18,16 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-n", "auto", *(session.posargs or ["tests"]), env={"HYPOTHESIS_PROFILE": "ci"})
     if not session.posargs:
         session.run("pytest", "--doctest-modules", "src/mblsr1", "--ignore=src/mblsr1/demo.py")
+
+
+@nox.session
+def backends(session: nox.Session) -> None:
+    """Run the tests that know array libraries in torch and JAX; ``-- torch``, ``-- jax``, ``-- cupy`` in one alone."""
+    chosen = session.posargs or ["torch", "jax"]
+    if not set(chosen) <= set(LIBRARIES):
+        session.error(f"backends: the libraries are {', '.join(LIBRARIES)}; got {' '.join(chosen)}")
+    session.install("-e", ".", *TESTS, *(LIBRARIES[name] for name in chosen))
+    session.run("pytest", "-n", "auto", "-m", " or ".join(chosen), "tests", env={"HYPOTHESIS_PROFILE": "ci"})
 
 
 @nox.session

@@ -15,7 +15,7 @@ import mblsr1
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Blocks that import one of these are passed over where it is not installed.
-OPTIONAL = ("pandas", "sklearn", "matplotlib")
+OPTIONAL = ("pandas", "sklearn", "matplotlib", "torch", "jax")
 
 
 def blocks(page: Path) -> list[str]:
@@ -46,7 +46,15 @@ def one_thread():
     return threadpool_limits(1)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.stem)
+def with_code() -> list:
+    """Pages with code as test parameters, marked with the array libraries that it imports."""
+    pages = [page for page in PAGES if blocks(page)]
+    texts = ["\n".join(blocks(page)) for page in pages]
+    marks = [[getattr(pytest.mark, name) for name in ("torch", "jax") if f"import {name}\n" in text] for text in texts]
+    return [pytest.param(page, marks=found, id=page.stem) for page, found in zip(pages, marks, strict=True)]
+
+
+@pytest.mark.parametrize("page", with_code())
 def test_the_code_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
