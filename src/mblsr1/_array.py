@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import array_api_compat as compat
 import numpy as np
@@ -21,8 +22,13 @@ Array = Any
 HostArray = NDArray[np.float64]
 
 _DOUBLE = float(np.finfo(np.float64).eps)
-#: Bytes of the pair buffer handled at once: a block stays in a core's L2 cache.
-_BLOCK_BYTES = 1 << 19
+#: Up to this size everything is in the cache, and is multiplied at once in float64.
+_SMALL_BYTES = 1 << 17
+#: Columns handled at once: four vectors of this length stay in a core's L2 cache.
+_BLOCK = 1 << 14
+#: OpenBLAS multiplies matrices up to 1e6 multiplications as they lie, larger ones after copying them:
+#: so many rows and columns at once.
+_SMALL_PRODUCT, _TILE = 1_000_000, 8
 #: Longest run of float32 products summed in float32: error 4.5e-8 of |a||b|, 3e-6 where all entries are equal.
 _FLOAT32_RUN = 1024
 
@@ -196,8 +202,9 @@ def concatenate(parts: Sequence[Array]) -> Array:
 def all_finite(x: Array) -> bool:
     """Whether every entry is finite. A finite sum proves it without a temporary."""
     with quiet():
-        if isinstance(x, np.ndarray):
-            return math.isfinite(float(x.sum())) or bool(np.isfinite(x).all())
+        view = _as_numpy(x)
+        if view is not None:
+            return math.isfinite(float(view.sum())) or bool(np.isfinite(view).all())
         xp = namespace(x)
         return math.isfinite(float(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
@@ -213,10 +220,17 @@ def zero_row(rows: Array) -> Array:
     return namespace(rows).zeros(rows.shape[1], dtype=rows.dtype, device=device(rows))
 
 
+def leading_rows(rows: Array, count: int) -> Array:
+    """The first `count` rows as a view; all of them in JAX, where a part would be a copy."""
+    if count in (0, rows.shape[0]) or not compat.is_jax_array(rows):
+        return rows[:count, :] if count < rows.shape[0] else rows
+    return rows
+
+
 def set_row(rows: Array, i: int, x: Array) -> Array:
     """Write one row, in place where the library allows; use the returned buffer."""
     if compat.is_jax_array(rows):
-        return rows.at[i].set(x)
+        return _jax().set_row(rows, i, x)
     rows[i, ...] = detached(x)
     return rows
 
@@ -238,18 +252,22 @@ def with_settings(settings: dict[str, Any]) -> np.errstate:
 
 def dot(a: Array, b: Array) -> float:
     """Return a'b, accumulated in float64."""
-    if isinstance(a, np.ndarray) and a.dtype == np.float64:
-        return float(np.dot(a, b))
-    return float(products(a[None, :], [b])[0, 0])
+    x, y = _as_numpy(a), _as_numpy(b)
+    if x is None or y is None:
+        return float(products(a[None, :], [b])[0, 0])
+    if x.dtype == np.float64:
+        return float(np.dot(x, y))
+    return float(_by_runs(x[None, :], y[None, :], _FLOAT32_RUN)[0, 0])
 
 
-def norm(a: Array) -> float:
-    """Return the Euclidean norm without overflow or underflow."""
-    with quiet():
-        square = dot(a, a)
+def norm(a: Array, square: float | None = None) -> float:
+    """Return the Euclidean norm without overflow or underflow; `square` is a'a where it is known."""
+    if square is None:
+        with quiet():
+            square = dot(a, a)
     if 1e-30 < square < math.inf or (1e-290 < square < math.inf and not is_single(a)):
         return math.sqrt(square)
-    largest = float(namespace(a).max(namespace(a).abs(a)))
+    largest = to_float(namespace(a).max(namespace(a).abs(a)))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     up, small = (1e30, 1e-37) if is_single(a) else (1e300, 1e-300)
@@ -257,29 +275,92 @@ def norm(a: Array) -> float:
     return largest * math.sqrt(dot(scaled, scaled))
 
 
-def products(rows: Array, vectors: Sequence[Array]) -> HostArray:
-    """Return the (r, k) inner products of r rows and k vectors, accumulated in float64.
+def scalars(f: Array | float, g: Array, p: Array | None = None) -> list[float]:
+    """Return a loss, g'g and g'p (where p is given) as floats: one crossing where all of them are on a device."""
+    with quiet():
+        if not is_array(f) or _as_numpy(g) is not None or compat.is_jax_array(g):
+            return [to_float(f), *inner_with(g, [g] if p is None else [g, p])]
+        xp = namespace(g)
+        with _full_precision(g):
+            inner = _portable_products(g[None, :], [g] if p is None else [g, p])[0, :]
+        both = xp.concat([xp.reshape(xp.astype(f, inner.dtype), (1,)), inner])
+        return [float(x) for x in host(both)]
 
-    One pass over `rows`: block by block, each block meets all vectors while it
-    is in the cache.
+
+def inner_with(a: Array, vectors: Sequence[Array]) -> list[float]:
+    """Return a'v for each of the vectors, accumulated in float64: one crossing."""
+    if _as_numpy(a) is not None:
+        return [dot(a, v) for v in vectors]
+    return [float(x) for x in products(a[None, :], vectors)[0]]
+
+
+def products(rows: Array, vectors: Sequence[Array]) -> HostArray:
+    """Return the (r, k) inner products of r rows and k vectors, accumulated in float64: one pass over `rows`."""
+    return inner_products(rows, vectors)[: rows.shape[0]]
+
+
+def inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
+    """Return the (r + k, k) inner products of r rows and of k vectors with the vectors, accumulated in float64.
+
+    One pass over `rows`, one crossing to the host.
     """
-    if isinstance(rows, np.ndarray):
-        return _numpy_products(rows, vectors)
-    return host(_portable_products(rows, vectors))
+    host_rows = _as_numpy(rows)
+    if host_rows is not None:
+        return _numpy_products(host_rows, [_numpy_of(v) for v in vectors])
+    if compat.is_jax_array(rows):
+        runs = _jax().products(rows, tuple(vectors))
+        return np.asarray(runs, dtype=np.float64).sum(axis=0)
+    with _full_precision(rows):
+        return host(_portable_products(rows, vectors))
 
 
 def _numpy_products(rows: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> HostArray:
-    if rows.nbytes <= _BLOCK_BYTES and rows.dtype == np.float64:
-        small: HostArray = rows @ (vectors[0][:, None] if len(vectors) == 1 else np.array(vectors).T)
-        return small
-    total = np.zeros((rows.shape[0], len(vectors)))
-    for block in _blocks(rows):
-        part = rows[:, block]
-        if len(vectors) == 1:
-            total[:, 0] += part @ vectors[0][block]
-        else:
-            total += part @ np.stack([v[block] for v in vectors], axis=1)
+    """Block by block: a block of the vectors meets all rows, and itself, while it is in the cache."""
+    (count, length), k = rows.shape, len(vectors)
+    if rows.nbytes <= _SMALL_BYTES and length <= _BLOCK:
+        V = np.array(vectors, dtype=np.float64)
+        return np.concatenate([rows.astype(np.float64, copy=False) @ V.T, V @ V.T])
+    width = k if k <= 2 else -(-k // 4) * 4  # four columns cost BLAS less than three
+    run = _run(width, rows.dtype)
+    total, V = np.zeros((count + k, width)), np.zeros((width, _BLOCK), dtype=rows.dtype)
+    for start in range(0, length, _BLOCK):
+        end = min(start + _BLOCK, length)
+        block = V[:, : end - start]
+        for i, v in enumerate(vectors):
+            block[i] = v[start:end]
+        total[:count] += _by_runs(rows[:, start:end], block, run)
+        for part in _own_parts(k, width):
+            total[count:][part] += _by_runs(block[part], block, run)
+    return total[:, :k]
+
+
+def _own_parts(k: int, width: int) -> list[slice]:
+    """Rows of V for V V': never all of them, which would be taken for a symmetric product, and that is slow."""
+    return [slice(0, k)] if k < width else [slice(0, 1), slice(1, k)]
+
+
+def _by_runs(A: NDArray[Any], V: NDArray[Any], run: int) -> HostArray:
+    """A V', the sum over runs of columns; each run in the arrays' precision, their sum in float64."""
+    (count, length), k = A.shape, V.shape[0]
+    if length <= run and count <= _TILE and A.dtype == np.float64:
+        return A @ V.T
+    tile = math.gcd(count, 1 << (_SMALL_PRODUCT // (run * max(4, k))).bit_length() - 1) or 1
+    total, whole = np.zeros((count, k)), length // run * run
+    if whole and count:
+        of_A = A[:, :whole].reshape(-1, tile, whole // run, run).transpose(2, 0, 1, 3)
+        of_V = V[:, :whole].reshape(k, 1, whole // run, run).transpose(2, 1, 3, 0)
+        total += np.matmul(of_A, of_V).sum(axis=0, dtype=np.float64).reshape(count, k)
+    if whole < length:
+        total += A[:, whole:].astype(np.float64) @ V[:, whole:].T
     return total
+
+
+@lru_cache(maxsize=64)
+def _run(width: int, dtype: Any) -> int:
+    """Columns that are multiplied at once: a power of 2 that keeps each product a small one."""
+    if dtype.itemsize < 8:
+        return _FLOAT32_RUN
+    return min(_BLOCK, 1 << (_SMALL_PRODUCT // (_TILE * max(1, width))).bit_length() - 1)
 
 
 def _portable_products(rows: Array, vectors: Sequence[Array]) -> Array:
@@ -287,47 +368,148 @@ def _portable_products(rows: Array, vectors: Sequence[Array]) -> Array:
     columns = xp.stack(list(vectors), axis=1)
     wide = _widest(xp)
     if rows.dtype == wide:
-        return xp.matmul(rows, columns)
-    total = None
-    for block in _blocks(rows):
-        part = xp.matmul(xp.astype(rows[:, block], wide), xp.astype(columns[block, :], wide))
-        total = part if total is None else total + part
-    return total
+        return xp.concat([xp.matmul(rows, columns), xp.matmul(xp.matrix_transpose(columns), columns)], axis=0)
+    both = rows, xp.matrix_transpose(columns)
+    return xp.concat([_portable_by_runs(xp, A, columns, wide) for A in both], axis=0)
+
+
+def _portable_by_runs(xp: Any, A: Array, columns: Array, wide: Any) -> Array:
+    """A times columns as in `_by_runs`."""
+    (count, length), k = A.shape, columns.shape[1]
+    whole = length // _FLOAT32_RUN * _FLOAT32_RUN
+    rest = xp.matmul(xp.astype(A[:, whole:], wide), xp.astype(columns[whole:, :], wide))
+    if not whole:
+        return rest
+    of_A = xp.permute_dims(xp.reshape(A[:, :whole], (count, -1, _FLOAT32_RUN)), (1, 0, 2))
+    of_V = xp.reshape(columns[:whole, :], (-1, _FLOAT32_RUN, k))
+    return xp.sum(xp.matmul(of_A, of_V), axis=0, dtype=wide) + rest
+
+
+@contextmanager
+def _full_precision(x: Array) -> Iterator[None]:
+    """Let torch multiply float32 as float32, whatever the user allows in the rest of the program."""
+    if not compat.is_torch_array(x):
+        yield
+        return
+    import torch  # noqa: PLC0415
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _widest(xp: Any) -> Any:
     return xp.zeros(1, dtype=xp.float64).dtype
 
 
-def _blocks(rows: Array) -> Iterator[slice]:
-    count, length = rows.shape
-    single = is_single(rows)
-    width = max(64, _BLOCK_BYTES // ((4 if single else 8) * max(1, count)))
-    if single:
-        width = min(width, _FLOAT32_RUN)
-    for start in range(0, length, width):
-        yield slice(start, min(start + width, length))
-
-
 def linear(coefficients: Sequence[float], vectors: Sequence[Array]) -> Array:
     """Return the sum of the vectors times their coefficients, without a temporary where NumPy allows."""
-    if not isinstance(vectors[0], np.ndarray) or vectors[0].size <= _FLOAT32_RUN:
+    first = _as_numpy(vectors[0])
+    if first is None or first.size <= _FLOAT32_RUN:
         terms = [c * v for c, v in zip(coefficients, vectors, strict=True)]
         return sum(terms[1:], start=terms[0])
-    out = np.empty_like(vectors[0])
-    step = _BLOCK_BYTES // out.itemsize
-    for start in range(0, out.size, step):
-        block = slice(start, start + step)
-        np.multiply(vectors[0][block], coefficients[0], out=out[block])
-        for c, v in zip(coefficients[1:], vectors[1:], strict=True):
-            out[block] += c * v[block]
-    return out
+    arrays = [_numpy_of(v) for v in vectors]
+    out = np.empty_like(first)
+    for start in range(0, out.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        np.multiply(arrays[0][block], coefficients[0], out=out[block])
+        for c, v in zip(coefficients[1:], arrays[1:], strict=True):
+            out[block] += v[block] if c == 1.0 else c * v[block]
+    return _like(out, vectors[0])
 
 
 def combine(coefficients: HostArray, rows: Array, scale: float = 0.0, base: Array | None = None) -> Array:
-    """Return ``coefficients @ rows + scale * base`` as a vector of the rows' dtype."""
-    if isinstance(rows, np.ndarray):
-        result = coefficients.astype(rows.dtype, copy=False) @ rows
+    """Return ``coefficients @ rows + scale * base`` as a vector of the rows' dtype: one pass over the rows."""
+    host_rows = _as_numpy(rows)
+    if host_rows is not None:
+        return _like(_numpy_combine(coefficients, host_rows, scale, base), rows)
+    if compat.is_jax_array(rows):
+        result = _jax().combine(from_host(coefficients, rows), rows)
     else:
-        result = namespace(rows).matmul(from_host(coefficients, rows), rows)
+        with _full_precision(rows):
+            result = namespace(rows).matmul(from_host(coefficients, rows), rows)
     return result if base is None else linear([1.0, scale], [result, base])
+
+
+def _numpy_combine(coefficients: HostArray, rows: NDArray[Any], scale: float, base: Array | None) -> NDArray[Any]:
+    c = coefficients.astype(rows.dtype, copy=False)
+    if c.size > 1 and not c[1::2].any():  # a model on S alone: half of the rows need not be read
+        rows, c = rows[::2], c[::2]
+    if base is None:
+        return c @ rows
+    vector, out = _numpy_of(base), np.empty(rows.shape[1], dtype=rows.dtype)
+    for start in range(0, out.size, 2 * _BLOCK):
+        block = slice(start, start + 2 * _BLOCK)
+        np.matmul(c, rows[:, block], out=out[block])
+        out[block] += scale * vector[block]
+    return out
+
+
+def _as_numpy(x: Array) -> NDArray[Any] | None:
+    """`x` as a NumPy array on the same memory: itself, or a torch tensor of the CPU; None elsewhere."""
+    if isinstance(x, np.ndarray):
+        return x
+    if compat.is_torch_array(x) and x.device.type == "cpu" and x.dtype in _torch_dtypes():
+        view: NDArray[Any] = x.detach().numpy()
+        return view
+    return None
+
+
+def _numpy_of(x: Array) -> NDArray[Any]:
+    view = _as_numpy(x)
+    assert view is not None
+    return view
+
+
+def _like(x: NDArray[Any], like: Array) -> Array:
+    """A new NumPy array in the library of `like`, on the same memory."""
+    return x if isinstance(like, np.ndarray) else namespace(like).asarray(x)
+
+
+@lru_cache(maxsize=1)
+def _torch_dtypes() -> frozenset[Any]:
+    import torch  # noqa: PLC0415
+
+    return frozenset([torch.float64, torch.float32])
+
+
+class _JaxKernels(NamedTuple):
+    products: Callable[..., Any]
+    combine: Callable[..., Any]
+    set_row: Callable[..., Any]
+
+
+@lru_cache(maxsize=1)
+def _jax() -> _JaxKernels:
+    """Compiled functions for JAX: float32 products in full precision; a row written without copying the rest."""
+    import jax  # noqa: PLC0415
+    import jax.numpy as jnp  # noqa: PLC0415
+
+    full = jax.lax.Precision.HIGHEST
+
+    def products(rows: Any, vectors: Any) -> Any:
+        V = jnp.stack(vectors)
+        parts = [_jax_by_runs(jnp, full, A, V) for A in (rows, V)]
+        return jnp.concatenate(parts, axis=1)
+
+    def combine(coefficients: Any, rows: Any) -> Any:
+        return jnp.matmul(coefficients, rows, precision=full)
+
+    def set_row(rows: Any, i: Any, x: Any) -> Any:
+        return rows.at[i].set(x)
+
+    return _JaxKernels(jax.jit(products), jax.jit(combine), jax.jit(set_row, donate_argnums=0))
+
+
+def _jax_by_runs(jnp: Any, precision: Any, A: Any, V: Any) -> Any:
+    """A V' as (runs, r, k) terms, to be summed on the host in float64; one run in float64."""
+    if A.dtype == np.float64 or A.shape[1] <= _FLOAT32_RUN:
+        return jnp.matmul(A, V.T, precision=precision)[None]
+    whole = A.shape[1] // _FLOAT32_RUN * _FLOAT32_RUN
+    of_A = A[:, :whole].reshape(A.shape[0], -1, _FLOAT32_RUN).transpose(1, 0, 2)
+    of_V = V[:, :whole].reshape(V.shape[0], -1, _FLOAT32_RUN).transpose(1, 2, 0)
+    rest = jnp.matmul(A[:, whole:], V[:, whole:].T, precision=precision)
+    return jnp.concatenate([jnp.matmul(of_A, of_V, precision=precision), rest[None]])

@@ -17,7 +17,7 @@ from mblsr1.batches import Batches
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
-from mblsr1.rules.averaging import added, mean_of
+from mblsr1.rules.averaging import added
 from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
 from mblsr1.sampling import checked_sampler
@@ -278,7 +278,7 @@ class _Run:
             self.rng.bit_generator.state = rng_before
             self.status = Status.SAMPLE_BUDGET
             return None
-        if not _array.all_finite(outcome.w):
+        if not (math.isfinite(outcome.f) or _array.all_finite(outcome.w)):
             self.status = Status.NON_FINITE
             return None
         self.inner = inner
@@ -325,7 +325,7 @@ class _Run:
 
     def _converged(self, oracle: Oracle, point: Point) -> bool:
         """Line 7: Algorithm 2, before the step (reading 16)."""
-        self.grad_norm = _array.norm(point.g)
+        self.grad_norm = oracle.norm_at(point)
         done, self.exit = exit_check(
             self.exit, self.grad_norm, self.options.gtol, self.options.check_every, oracle.is_full,
             lambda: self._full_gradient_norm(point.w),
@@ -409,7 +409,7 @@ class _Run:
         """The mean of the iterates, where it was asked for and a step was made."""
         if self.average.vector is None:
             return {}
-        return {"x_average": _array.reshape(mean_of(self.average), self.problem.shape)}
+        return {"x_average": _array.reshape(self.average.vector, self.problem.shape)}
 
     def _last_point(self) -> Point:
         """The newest iterate that can be vouched for, with its loss and gradient."""

@@ -122,12 +122,15 @@ class Problem:
 
     def loss_of(self, value: Any) -> float:
         """Check a loss and return it as a float; nan and -inf become +inf, which no rule accepts."""
+        return _finite_or_inf(_array.to_float(self.checked_loss(value)))
+
+    def checked_loss(self, value: Any) -> Any:
+        """Return a loss if it is a real scalar, of any library."""
         if getattr(value, "shape", ()) != ():
             raise ValueError(f"fun: must return a scalar, the mean loss of the batch, got shape {tuple(value.shape)}")
         if not _array.is_real_scalar(value):
             raise TypeError(f"fun: must return a real scalar, the mean loss of the batch, got {value!r:.60}")
-        loss = _array.to_float(value)
-        return loss if math.isfinite(loss) else math.inf
+        return value
 
     def vector_of(self, g: Any, name: str) -> Array:
         """Check a gradient and return it as a vector."""
@@ -143,6 +146,10 @@ class Problem:
         return _array.flatten(_array.detached(g))
 
 
+def _finite_or_inf(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
+
+
 class Oracle:
     """Loss and gradient on one batch, each evaluated at most once at the newest iterate."""
 
@@ -153,6 +160,13 @@ class Oracle:
         self._at: Array | None = None
         self._loss: float | None = None
         self._gradient: Array | None = None
+        self._square = math.nan  # g'g
+        self._direction: Array | None = None
+        self.slope = math.nan  # g'p at the newest iterate, for the p that was last asked for
+
+    def look_along(self, p: Array) -> None:
+        """Let the next gradient bring its product with p, in the same crossing."""
+        self._direction = p
 
     @property
     def fused(self) -> bool:
@@ -183,8 +197,21 @@ class Oracle:
                 self.problem.counts.spend(self.size, _GRADIENT)
                 g = self.problem.call(self.problem.grad, self._user(w), *self._args)
                 self._gradient = self.problem.vector_of(g, "grad")
+                self._measured(0.0)
                 self.problem.counts.njev += 1
-        return self._gradient if _array.all_finite(self._gradient) else None
+        assert self._gradient is not None
+        return self._gradient if math.isfinite(self._square) or _array.all_finite(self._gradient) else None
+
+    def norm_at(self, point: Point) -> float:
+        """Norm of the gradient at a point."""
+        return _array.norm(point.g, self._square if self._gradient is point.g else None)
+
+    def _measured(self, loss: Any) -> float:
+        """The loss as a float, with g'g and the slope that was asked for: one crossing."""
+        value, self._square, *slope = _array.scalars(loss, self._gradient, self._direction)
+        self.slope = slope[0] if slope else math.nan
+        self._direction = None
+        return value
 
     def point(self, w: Array, needs_loss: bool = True) -> Point:
         """Gradient at w, with the loss where it is needed or comes free."""
@@ -221,7 +248,7 @@ class Oracle:
 
     def remember(self, w: Array, f: float, g: Array) -> None:
         """Take values at w that an earlier run evaluated on the same samples."""
-        self._at, self._loss, self._gradient = w, f, g
+        self._at, self._loss, self._gradient, self._square = w, f, g, _array.dot(g, g)
 
     def forget(self) -> None:
         """Drop the values at the newest iterate."""
@@ -232,7 +259,7 @@ class Oracle:
 
     def _move_to(self, w: Array) -> None:
         if self._at is not w:
-            self._at, self._loss, self._gradient = w, None, None
+            self._at, self._loss, self._gradient, self._square = w, None, None, math.nan
 
     def _evaluate_fused(self, w: Array) -> None:
         counts = self.problem.counts
@@ -240,8 +267,9 @@ class Oracle:
         both = self.problem.call(self.problem.fun, self._user(w), *self._args)
         if not (isinstance(both, tuple) and len(both) == 2):
             raise TypeError(f"fun: with grad=True must return (loss, gradient), got {type(both).__name__}")
-        self._loss = self.problem.loss_of(both[0])
+        loss = self.problem.checked_loss(both[0])
         self._gradient = self.problem.vector_of(both[1], "fun")
+        self._loss = _finite_or_inf(self._measured(loss))
         counts.nfev += 1
         counts.njev += 1
 
@@ -278,13 +306,15 @@ class OverlapOracle(Oracle):
         gradients = [part.gradient(w) for part in self._parts]
         if any(g is None for g in gradients):
             return None
-        return _array.linear([part.size / self.size for part in self._parts], gradients)
+        g = _array.linear([part.size / self.size for part in self._parts], gradients)
+        self._at, self._gradient, self._square = w, g, _array.dot(g, g)
+        return g
 
     def point(self, w: Array, needs_loss: bool = True) -> Point:
         """Gradient of all parts, and the mean loss of those parts whose loss is free or needed."""
         g = self.gradient(w)
         if g is not None and len(self._parts) > 1:
-            self.noise = self._noise(w, g)
+            self.noise = self._noise()
         used = self._parts if self.fused else [self._shared]
         size = sum(part.size for part in used)
         f = sum(part.loss(w) * (part.size / size) for part in used)
@@ -292,13 +322,9 @@ class OverlapOracle(Oracle):
             self._parts[-1].forget()  # the fresh samples are in no other batch
         return Point(w, f, g)
 
-    def _noise(self, w: Array, g: Array) -> float:
+    def _noise(self) -> float:
         """Variance of the batch gradient over its square, from how the parts differ; nan where g is 0."""
-        square = _array.dot(g, g)
-        if square == 0.0:
+        if self._square == 0.0:
             return math.nan
-        spread = 0.0
-        for part in self._parts:
-            difference = part.gradient(w) - g
-            spread += part.size * _array.dot(difference, difference)
-        return spread / (len(self._parts) - 1) / self.size / square
+        spread = sum(part.size * part._square for part in self._parts) - self.size * self._square
+        return max(spread, 0.0) / (len(self._parts) - 1) / self.size / self._square

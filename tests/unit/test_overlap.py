@@ -271,7 +271,7 @@ def test_a_zero_gradient_is_no_step_and_leaves_everything_as_it_is():
         assert overlap_step(oracle, point, memory, 1.0, mean, 0.5, smoothed_model())[0].stationary
     # gradients that cancel in the mean are no step either
     oracle = bound_oracle(parts, lambda w, b: 1.0, lambda w, b: 1.0 + 0.0 * w)
-    opposite = Carried(-np.ones_like(WELLS.w0), 0.5)
+    opposite = Carried(-np.ones_like(WELLS.w0), 1.0)
     assert overlap_step(oracle, oracle.point(WELLS.w0), memory, 1.0, opposite, 0.5, smoothed_model())[0].stationary
 
 

@@ -6,15 +6,18 @@ Schnabel 1994, theorem 2.3). Only pairs with s'y > 0 enter, so B is positive def
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mblsr1._array import HostArray
-from mblsr1.linalg.pairs import GramBlocks, PairMemory
+from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
 from mblsr1.linalg.smoothed import SpectralMatrix
 from mblsr1.linalg.spectrum import Spectrum
 
-__all__ = ["lbfgs", "prediction_error"]
+__all__ = ["LBFGS", "lbfgs"]
 
 #: A pair enters where s'y exceeds this share of ||s|| ||y||.
 _CURVATURE = 1e-8
@@ -24,25 +27,57 @@ _GRAM_CUT = 1e-13
 _SMALLEST = 1e-12
 
 
-def lbfgs(pairs: PairMemory) -> SpectralMatrix | None:
-    """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature.
+class LBFGS(SpectralMatrix):
+    """The L-BFGS matrix of some stored pairs, all with s'y > 0.
 
-    Where the pairs depend on each other beyond rounding, it is that of the newest one.
+    Parameters
+    ----------
+    pairs : PairMemory
+    usable : array of int
+        Which of the pairs, oldest first; at least one.
     """
+
+    def __init__(self, pairs: PairMemory, usable: NDArray[np.intp]) -> None:
+        self.pairs, self._usable = pairs, usable
+        self._blocks = _part(pairs.blocks(), usable)
+        self.gamma = float(self._blocks.YY[-1, -1] / self._blocks.SY[-1, -1])
+
+    @cached_property
+    def spectrum(self) -> Spectrum:  # type: ignore[override]
+        """gamma, eigenvalues, eigenvectors; of the newest pair alone where all depend on each other beyond rounding."""
+        for first in (0, self._usable.size - 1):
+            found = _spectrum(_part(self._blocks, np.arange(first, self._usable.size)), self.gamma)
+            if found is not None:
+                k = found.T.shape[0] // 2
+                return found._replace(T=self.pairs.over_rows(found.T[:k], found.T[k:], self._usable[first:]))
+        return Spectrum(self.gamma, np.zeros(0), np.zeros((2 * self.pairs.capacity, 0)))
+
+    def prediction_error(self, pair: NewPair) -> float:
+        """||y - Bs|| / ||y|| from inner products alone, without the spectrum."""
+        SS, SY, YY = self._blocks
+        gamma = self.gamma
+        along_s, along_y = (self._over_W(pair.rows_s), self._over_W(pair.rows_y))
+        try:
+            q = np.linalg.solve(_middle(SS, SY, gamma), along_s)
+        except np.linalg.LinAlgError:
+            return math.inf
+        gram = _blocks(gamma * gamma * SS, gamma * SY, YY)
+        cross = gamma * pair.sy - float(q @ along_y)
+        square = gamma * gamma * pair.ss - 2.0 * gamma * float(q @ along_s) + float(q @ gram @ q)
+        error = (pair.yy - 2.0 * cross + square) / pair.yy if pair.yy > 0.0 else 0.0
+        return math.sqrt(error) if error > 0.0 else 0.0 * error  # nan stays nan
+
+    def _over_W(self, z: HostArray) -> HostArray:
+        of_s, of_y = self.pairs.of_unit_pairs(z, self._usable)
+        return np.concatenate([self.gamma * of_s, of_y])
+
+
+def lbfgs(pairs: PairMemory) -> LBFGS | None:
+    """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature."""
     blocks = pairs.blocks()
     sy, yy = blocks.SY.diagonal(), blocks.YY.diagonal()
     usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > np.finfo(np.float64).tiny))
-    if usable.size == 0:
-        return None
-    spectrum = _spectrum(_part(blocks, usable))
-    if spectrum is None:
-        usable = usable[-1:]
-        spectrum = _spectrum(_part(blocks, usable))
-    if spectrum is None:
-        return None
-    k = usable.size
-    T = pairs.over_rows(spectrum.T[:k], spectrum.T[k:], usable)
-    return SpectralMatrix(pairs, spectrum._replace(T=T))
+    return LBFGS(pairs, usable) if usable.size else None
 
 
 def _part(blocks: GramBlocks, usable: NDArray[np.intp]) -> GramBlocks:
@@ -52,16 +87,15 @@ def _part(blocks: GramBlocks, usable: NDArray[np.intp]) -> GramBlocks:
     return GramBlocks(blocks.SS[index], blocks.SY[index], blocks.YY[index])
 
 
-def _spectrum(blocks: GramBlocks) -> Spectrum | None:
+def _spectrum(blocks: GramBlocks, gamma: float) -> Spectrum | None:
     """gamma, eigenvalues, and coefficients of the eigenvectors over the rows of [S; Y]; None where singular."""
     SS, SY, YY = blocks
-    gamma = float(YY[-1, -1] / SY[-1, -1])
     gram = _blocks(SS, SY, YY)
     scale = 1.0 / np.sqrt(gram.diagonal())
     size, V = np.linalg.eigh(gram * (scale[:, None] * scale))
     kept = size > _GRAM_CUT * size[-1]
     root = np.sqrt(size[kept])
-    middle = _blocks(gamma * SS, np.tril(SY, -1), -np.diag(SY.diagonal()))
+    middle = _middle(SS, SY, gamma)
     # W = diag(gamma, 1) diag(1/scale) V root Q with orthonormal rows Q: the matrix in those coordinates
     k = SS.shape[0]
     A = (np.repeat([gamma, 1.0], k) / scale)[:, None] * (V[:, kept] * root)
@@ -76,27 +110,13 @@ def _spectrum(blocks: GramBlocks) -> Spectrum | None:
     return Spectrum(gamma, np.maximum(change + gamma, _SMALLEST * gamma), T)
 
 
+def _middle(SS: HostArray, SY: HostArray, gamma: float) -> HostArray:
+    return _blocks(gamma * SS, np.tril(SY, -1), -np.diag(SY.diagonal()))
+
+
 def _blocks(a: HostArray, b: HostArray, c: HostArray) -> HostArray:
     """The matrix [[a, b], [b', c]]."""
     k = a.shape[0]
     out = np.empty((2 * k, 2 * k))
     out[:k, :k], out[:k, k:], out[k:, :k], out[k:, k:] = a, b, b.T, c
     return out
-
-
-def prediction_error(spectrum: Spectrum, z_s: HostArray, z_y: HostArray, ss: float, sy: float, yy: float) -> float:
-    """||y - B s|| / ||y|| from inner products alone.
-
-    Parameters
-    ----------
-    spectrum : Spectrum
-    z_s, z_y : array (2m,)
-        Products of the pair buffer's rows with s and y.
-    ss, sy, yy : float
-        s's, s'y, y'y.
-    """
-    gamma, lam, T = spectrum
-    along_s, along_y = T.T @ z_s, T.T @ z_y
-    cross = gamma * sy + float((lam - gamma) * along_s @ along_y)
-    square = gamma * gamma * ss + float((lam**2 - gamma * gamma) * along_s @ along_s)  # gamma**2 would raise
-    return float(np.sqrt(max(yy - 2.0 * cross + square, 0.0) / yy)) if yy > 0.0 else 0.0

@@ -8,7 +8,7 @@ the pair buffer is k x k work in float64 on the host.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,13 @@ class LSR1:
         slots = np.asarray([pairs.order[i] for i in self.kept], dtype=np.intp)
         self._rows_s, self._rows_y = 2 * slots, 2 * slots + 1
         self._scale = 1.0 / np.sqrt(pairs.gram[self._rows_s, self._rows_s])
-        self.spectrum = Spectrum(self.gamma, self._unit.lam, self._over_buffer(self._unit.T))
+        self.__dict__.pop("spectrum", None)
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """gamma, the eigenvalues on span(Psi) and the eigenvectors over the buffer's rows."""
+        lam, T = self._unit.eigen()
+        return Spectrum(self.gamma, lam, self._over_buffer(T))
 
     def _over_buffer(self, coefficients: HostArray) -> HostArray:
         """Turn coefficients over the kept psi (unit s) into coefficients over the buffer's rows."""
@@ -150,16 +156,23 @@ class LSR1:
 
     def accepts(self, pair: NewPair) -> bool:
         """Whether ``|s'(y - Bs)| >= skip_tolerance ||s|| ||y - Bs||``, from inner products alone."""
-        psi_s = self._psi(pair.rows_s)
-        c = self._unit.solve(psi_s)
-        Gc = self._unit.G @ c
-        denominator = pair.sy - self.gamma * pair.ss - psi_s @ c
-        tail = self._psi(pair.rows_y) - self.gamma * psi_s - 0.5 * Gc
-        terms = pair.yy + self.gamma**2 * pair.ss
-        square = pair.yy - 2.0 * self.gamma * pair.sy + self.gamma**2 * pair.ss - 2.0 * (c @ tail)
-        if square <= 1e-14 * terms:  # y = Bs up to rounding: nothing to learn
+        denominator, square = self._residual(pair)
+        if square <= 1e-14 * (pair.yy + self.gamma**2 * pair.ss):  # y = Bs up to rounding: nothing to learn
             return False
         return bool(abs(denominator) >= self.skip_tolerance * math.sqrt(pair.ss * square))
+
+    def prediction_error(self, pair: NewPair) -> float:
+        """||y - Bs|| / ||y|| from inner products alone."""
+        square = self._residual(pair)[1]
+        return math.sqrt(max(square, 0.0) / pair.yy) if pair.yy > 0.0 else 0.0
+
+    def _residual(self, pair: NewPair) -> tuple[float, float]:
+        """s'(y - Bs) and ||y - Bs||^2."""
+        psi_s = self._psi(pair.rows_s)
+        c = self._unit.solve(psi_s)
+        tail = self._psi(pair.rows_y) - self.gamma * psi_s - 0.5 * (self._unit.G @ c)
+        square = pair.yy - 2.0 * self.gamma * pair.sy + self.gamma * self.gamma * pair.ss - 2.0 * float(c @ tail)
+        return pair.sy - self.gamma * pair.ss - float(psi_s @ c), square
 
     def update(self, s: Array, y: Array) -> bool:
         """Offer a pair; the oldest goes where the memory is full.
@@ -196,8 +209,8 @@ class _Compact:
             index = np.ix_(kept, kept)
             N, G, unit, scale = N[index], G[index], unit[index], scale[kept]
         self.kept, self.N, self.G = kept, N, G
+        self._unit, self._scale, self._gamma = unit, scale, gamma
         self._negative = _cholesky(-N)
-        self.lam, self.T = self._spectrum(unit, scale, gamma)
 
     def solve(self, rhs: HostArray) -> HostArray:
         """N^-1 rhs."""
@@ -222,14 +235,14 @@ class _Compact:
             x, last = x + correction, size
         return x
 
-    def _spectrum(self, unit: HostArray, scale: HostArray, gamma: float) -> tuple[HostArray, HostArray]:
+    def eigen(self) -> tuple[HostArray, HostArray]:
         """Eigenvalues of B on span(Psi) and the coefficients of orthonormal eigenvectors over psi.
 
         With the Gram of psi equal to A A', the matrix A'N^-1 A has the eigenvalues of B - gamma I
         (Brust, Erway, Marcia 2017, section 3, with a Gram factor in place of QR).
         """
-        k = unit.shape[0]
-        if k == 0:
+        unit, scale = self._unit, self._scale
+        if unit.shape[0] == 0:
             return np.zeros(0), np.zeros((0, 0))
         R = scipy.linalg.lapack.dpotrf(unit[::-1, ::-1], lower=1, clean=1)[0]  # newest first, as screened
         A = R[::-1] / scale[:, None]
@@ -241,7 +254,7 @@ class _Compact:
             C = 0.5 * (C + C.T)
         values, U = np.linalg.eigh(C)
         T = scipy.linalg.lapack.dtrtrs(R, U, lower=1, trans=1)[0][::-1]
-        return values + gamma, T * scale[:, None]
+        return values + self._gamma, T * scale[:, None]
 
 
 def _exact_residual(N: HostArray, x: HostArray, rhs: HostArray) -> HostArray:

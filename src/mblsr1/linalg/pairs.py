@@ -87,7 +87,7 @@ class PairMemory:
         """The used rows of the buffer, (2 k, d): a view that is made once."""
         if self._view is None:
             used = 2 * (max(self.order) + 1) if self.order else 0
-            self._view = self.rows[:used, :]
+            self._view = _array.leading_rows(self.rows, used)
         return self._view
 
     def clear(self) -> None:
@@ -117,37 +117,40 @@ class PairMemory:
         array (2 capacity, len(vectors)), float64 on the host
             Zero in the unused rows.
         """
-        pending, self.pending = self.pending, None
-        used = self.active.shape[0]
-        if pending is None:
-            out = np.zeros((2 * self.capacity, len(vectors)))
-            if used and vectors:
-                out[:used] = _array.products(self.active, vectors)
-            return out
-        return self._absorb(*pending, vectors, accept)
+        return self.project_all(vectors, accept)[0]
 
-    def _absorb(
-        self, s: Array, y: Array, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None
-    ) -> HostArray:
-        everything = [s, y, *vectors]
-        used = self.active.shape[0]
+    def project_all(
+        self, vectors: Sequence[Array], accept: Callable[[NewPair], bool] | None = None
+    ) -> tuple[HostArray, HostArray]:
+        """Return what `project` returns, and the vectors' products with each other: one pass, one crossing."""
+        pending, self.pending = self.pending, None
+        everything = [*vectors] if pending is None else [*pending, *vectors]
         out = np.zeros((2 * self.capacity, len(everything)))
-        if used:
-            out[:used] = _array.products(self.active, everything)
-        own_s = _array.products(s[None, :], everything)[0]
-        own_y = _array.products(y[None, :], everything)[0]
-        pair = NewPair(out[:, 0], out[:, 1], own_s[0], own_s[1], own_y[1])
+        if not everything:
+            return out, np.zeros((0, 0))
+        used = self.active.shape[0]
+        block = _array.inner_products(self.active, everything)
+        out[:used], own = block[:used], block[used:]
+        if pending is None:
+            return out, own
+        self._judge(*pending, out, own, accept)
+        return out[:, 2:], own[2:, 2:]
+
+    def _judge(
+        self, s: Array, y: Array, out: HostArray, own: HostArray, accept: Callable[[NewPair], bool] | None
+    ) -> None:
+        """Store the pair, whose products with everything are the first two columns, or count it as refused."""
+        pair = NewPair(out[:, 0], out[:, 1], own[0, 0], own[0, 1], own[1, 1])
         if not _sound(pair) or (accept is not None and not accept(pair)):
             self.n_refused += 1
-            return out[:, 2:]
+            return
         slot = self._claim_slot()
         self.rows = _array.set_row(self.rows, 2 * slot, s)
         self.rows = _array.set_row(self.rows, 2 * slot + 1, y)
-        out[2 * slot], out[2 * slot + 1] = own_s, own_y
+        out[2 * slot], out[2 * slot + 1] = own[0], own[1]
         for row in (2 * slot, 2 * slot + 1):
             self.gram[row, :] = self.gram[:, row] = out[:, row % 2]
         self._changed()
-        return out[:, 2:]
 
     def _claim_slot(self) -> int:
         full = len(self.order) >= self.limit
@@ -189,6 +192,12 @@ class PairMemory:
             out[rows + 1] = of_y * scale
         return out
 
+    def of_unit_pairs(self, z: HostArray, used: NDArray[Any] | None = None) -> tuple[HostArray, HostArray]:
+        """Turn products z of the rows with a vector into those of s / ||s|| and y / ||s||, oldest first."""
+        rows = self._rows_s if used is None else self._rows_s[used]
+        scale = 1.0 / np.sqrt(self.gram[rows, rows])
+        return z[rows] * scale, z[rows + 1] * scale
+
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
         """Return ``coefficients @ rows + scale * base``: one pass over the used rows."""
         rows, scale = self.active, float(scale)  # a NumPy scalar would widen float32
@@ -197,7 +206,7 @@ class PairMemory:
         return _array.combine(coefficients[: rows.shape[0]], rows, scale, base)
 
     def to_saved(self) -> dict[str, Any]:
-        """Return everything that a later `restore` needs, as arrays and numbers."""
+        """Return everything that a later `restore` needs, as arrays and numbers; the buffer itself, not a copy."""
         return {
             "rows": self.rows,
             "gram": self.gram.copy(),

@@ -29,6 +29,8 @@ _EXPLICIT_PERP = 1e-6
 _MAX_NEWTON = 100
 #: Corrections of the target radius where the basis has lost orthogonality (ill-conditioned pairs).
 _MAX_CORRECTIONS = 4
+#: ||p||^2 from inner products is taken where rounding is under this share of it.
+_NORM_ERROR, _SMALLEST_SQUARE = 1e-12, 1e-290
 
 
 class SpectralMatrix(Protocol):
@@ -129,12 +131,14 @@ class Subproblem:
     g : array (d,)
     z : array (2m,)
         Products of the pair buffer's rows with g.
+    square : float, optional
+        g'g, where it is known.
     """
 
-    def __init__(self, B: SpectralMatrix, g: Array, z: HostArray) -> None:
-        self.B, self.g = B, g
+    def __init__(self, B: SpectralMatrix, g: Array, z: HostArray, square: float | None = None) -> None:
+        self.B, self.g, self.z = B, g, z
         spectrum = B.spectrum
-        self.g_norm = _array.norm(g)
+        self.g_norm = _array.norm(g, square)
         unit = 1.0 / self.g_norm if self.g_norm > 0.0 else 0.0
         par = (spectrum.T.T @ z) * unit
         self.base, perp = g, 0.0
@@ -171,13 +175,16 @@ class Subproblem:
         tolerance = max(1e-12, 4.0 * _array.eps(self.g))
         for _ in range(_MAX_CORRECTIONS):
             root = _secular(self.lam, self.a, self.lam_min, wanted)
-            p = self._assemble(root)
-            norm = _array.norm(p)
+            coefficients, along_base = self._combination(root)
+            p, norm = None, self._known_norm(root, coefficients, along_base)
+            if norm is None:
+                p = self._assemble(root, coefficients, along_base)
+                norm = _array.norm(p)
             if not root.on_boundary or norm == 0.0 or abs(norm - radius) <= tolerance * radius:
                 break
             # The basis of ill-conditioned pairs is not quite orthonormal: aim beside the target.
             wanted *= radius / norm
-        return self._solution(root, p, norm)
+        return self._solution(root, self._assemble(root, coefficients, along_base) if p is None else p, norm)
 
     def refine(self, sol: TrustRegionSolution, radius: float) -> TrustRegionSolution:
         """Correct p by its residual, formed in full length, where the pairs are ill-conditioned.
@@ -240,16 +247,38 @@ class Subproblem:
         moved = size * float(x[-1]) if sol.on_boundary else 0.0
         return sol._replace(p=p, norm=_array.norm(p), sigma=max(sol.sigma + moved, 0.0))
 
-    def _assemble(self, root: _Root) -> Array:
-        scale = self.g_norm if self.g_norm > 0.0 else 1.0
-        coefficients = root.x[: self.B.spectrum.rank] * scale
+    def _combination(self, root: _Root) -> tuple[HostArray, float]:
+        """Coefficients of p over the pair buffer's rows, and over the base vector (g, or what is left of it)."""
+        coefficients = root.x[: self.B.spectrum.rank] * self._scale
         along_base = 0.0
         if self.has_perp and self.a[-1] > 0.0:
             along_base = root.x[-1] / self.a[-1]
-            coefficients = coefficients - along_base * self.base_par * scale
-        p = self.B.combine(self.B.spectrum.T @ coefficients, along_base, self.base)
-        if self.has_perp and self.a[-1] == 0.0 and root.x[-1] != 0.0:
-            p = p + float(root.x[-1] * scale) * self._perpendicular_direction()
+            coefficients = coefficients - along_base * self.base_par * self._scale
+        return self.B.spectrum.T @ coefficients, float(along_base)
+
+    @property
+    def _scale(self) -> float:
+        return self.g_norm if self.g_norm > 0.0 else 1.0
+
+    def _leaves_the_span(self, root: _Root) -> bool:
+        """Whether the hard case needs a direction that is neither in the pairs nor in g."""
+        return bool(self.has_perp and self.a[-1] == 0.0 and root.x[-1] != 0.0)
+
+    def _known_norm(self, root: _Root, c: HostArray, along: float) -> float | None:
+        """||p|| from the inner products at hand; None where too many digits cancel, or p has another part."""
+        if self.base is not self.g or self._leaves_the_span(root):
+            return None
+        gram, along_g = self.B.pairs.gram, along * self.g_norm
+        square = float(c @ gram @ c) + 2.0 * along * float(c @ self.z) + along_g * along_g
+        terms = float(np.abs(c) @ np.sqrt(gram.diagonal())) + abs(along_g)
+        if not _SMALLEST_SQUARE < square < math.inf or 4.0 * _EPS * terms * terms > _NORM_ERROR * square:
+            return None
+        return math.sqrt(square)
+
+    def _assemble(self, root: _Root, coefficients: HostArray, along_base: float) -> Array:
+        p = self.B.combine(coefficients, along_base, self.base)
+        if self._leaves_the_span(root):
+            p = p + float(root.x[-1] * self._scale) * self._perpendicular_direction()
         return p
 
     def _perpendicular_direction(self) -> Array:

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable
 
 from mblsr1._array import Array
-from mblsr1.linalg.lbfgs import lbfgs, prediction_error
+from mblsr1.linalg.lbfgs import LBFGS, lbfgs
 from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.pairs import NewPair, PairMemory
 from mblsr1.linalg.scaling import ScalingRule
-from mblsr1.linalg.smoothed import SpectralMatrix, flat, smoothed
+from mblsr1.linalg.smoothed import flat, smoothed
 from mblsr1.linalg.subproblem import Subproblem
 
 __all__ = ["ModelBuilder", "better_model", "lbfgs_model", "smoothed_model", "sr1_model"]
@@ -32,8 +32,8 @@ def sr1_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
         accept = _sr1(memory, scaling, skip_tolerance).accepts if memory.pending is not None else None
-        z = memory.project([g], accept)[:, 0]
-        return Subproblem(_sr1(memory, scaling, skip_tolerance), g, z)
+        z, own = memory.project_all([g], accept)
+        return Subproblem(_sr1(memory, scaling, skip_tolerance), g, z[:, 0], own[0, 0])
 
     return build
 
@@ -42,8 +42,8 @@ def lbfgs_model() -> ModelBuilder:
     """Return the builder of the L-BFGS matrix."""
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
-        z = memory.project([g])[:, 0]
-        return Subproblem(lbfgs(memory) or flat(memory), g, z)
+        z, own = memory.project_all([g])
+        return Subproblem(lbfgs(memory) or flat(memory), g, z[:, 0], own[0, 0])
 
     return build
 
@@ -52,8 +52,8 @@ def smoothed_model(absolute: bool = True) -> ModelBuilder:
     """Return the builder of the smoothed matrix, for noisy pairs."""
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
-        z = memory.project([g])[:, 0]
-        return Subproblem(smoothed(memory, absolute) if len(memory) else flat(memory), g, z)
+        z, own = memory.project_all([g])
+        return Subproblem(smoothed(memory, absolute) if len(memory) else flat(memory), g, z[:, 0], own[0, 0])
 
     return build
 
@@ -65,10 +65,10 @@ def better_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
     running mean of log e decides.
     """
 
-    def candidates(memory: PairMemory) -> tuple[LSR1, SpectralMatrix | None]:
+    def candidates(memory: PairMemory) -> tuple[LSR1, LBFGS | None]:
         if memory.matrix is None:
             memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance), lbfgs(memory)
-        both: tuple[LSR1, SpectralMatrix | None] = memory.matrix
+        both: tuple[LSR1, LBFGS | None] = memory.matrix
         return both
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
@@ -78,16 +78,16 @@ def better_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
                     memory.scores[i] = _FORGET * memory.scores[i] + (1.0 - _FORGET) * _log_error(matrix, pair)
             return True
 
-        z = memory.project([g], judge)[:, 0]
+        z, own = memory.project_all([g], judge)
         sr1, bfgs = candidates(memory)
         behind = memory.scores[0] >= memory.scores[1] - _ADVANTAGE
-        return Subproblem(bfgs if bfgs is not None and behind else sr1, g, z)
+        return Subproblem(bfgs if bfgs is not None and behind else sr1, g, z[:, 0], own[0, 0])
 
     return build
 
 
-def _log_error(matrix: LSR1 | SpectralMatrix, pair: NewPair) -> float:
-    error = prediction_error(matrix.spectrum, pair.rows_s, pair.rows_y, pair.ss, pair.sy, pair.yy)
+def _log_error(matrix: LSR1 | LBFGS, pair: NewPair) -> float:
+    error = matrix.prediction_error(pair)
     low, high = _ERROR_RANGE
     return math.log(max(low, error) if error < high else high)  # nan is no good prediction
 

@@ -12,7 +12,7 @@ import math
 from mblsr1 import _array
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.problem import Oracle
-from mblsr1.rules.averaging import added, mean_of
+from mblsr1.rules.averaging import added
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import Carried, Point, Trial
 
@@ -51,8 +51,8 @@ def overlap_step(
         The average with this batch's gradient.
     """
     mean = added(mean, point.g, beta)
-    problem = build(memory, mean_of(mean))
-    if not (0.0 < problem.g_norm < math.inf and _array.norm(point.g) > 0.0):
+    problem = build(memory, mean.vector)
+    if not (0.0 < problem.g_norm < math.inf and oracle.norm_at(point) > 0.0):
         return Trial(radius=delta, stationary=True), mean
     sol = problem.solve(delta)
     shared = oracle.shared

@@ -32,6 +32,7 @@ class _Try(NamedTuple):
     g: Array | None
     ratio: float
     accepted: bool
+    slope: float = NAN  # along p at w + p
 
 
 def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floor: float, build: ModelBuilder) -> Trial:
@@ -63,6 +64,7 @@ def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolu
     """Evaluate a trial point; the gradient only where the loss did not rise, unless it comes free."""
     if not (math.isfinite(sol.norm) and sol.model_change < 0.0):
         return _Try(math.inf, None, -math.inf, False)
+    oracle.look_along(sol.p)
     f = oracle.loss(w)
     change = f - point.f
     ratio = (change - slack) / (sol.model_change - slack) if math.isfinite(f) else -math.inf
@@ -73,8 +75,8 @@ def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolu
         return _Try(f, None, ratio, False)
     accepted = ratio > _ACCEPT
     if accepted and abs(change) <= slack:  # rounding: the gradient decides
-        accepted = _array.norm(g) < problem.g_norm
-    return _Try(f, g, ratio, accepted)
+        accepted = oracle.norm_at(Point(w, f, g)) < problem.g_norm
+    return _Try(f, g, ratio, accepted, oracle.slope)
 
 
 def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) -> float:
@@ -93,5 +95,5 @@ def _accepted(
         point=Point(w, tried.f, tried.g), s=sol.p, y=tried.g - point.g, s_norm=sol.norm,
         decrease=change if abs(sol.model_change) > slack else NAN, predicted=sol.model_change, achieved=change,
         on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, alpha=1.0, slope=sol.slope,
-        slope_new=_array.dot(tried.g, sol.p), rejections=rejections,
+        slope_new=tried.slope, rejections=rejections,
     )  # fmt: skip
