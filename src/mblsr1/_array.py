@@ -319,7 +319,8 @@ def _numpy_products(rows: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> Host
     (count, length), k = rows.shape, len(vectors)
     if rows.nbytes <= _SMALL_BYTES and length <= _BLOCK:
         V = np.array(vectors, dtype=np.float64)
-        return np.concatenate([rows.astype(np.float64, copy=False) @ V.T, V @ V.T])
+        small: HostArray = np.concatenate([rows.astype(np.float64, copy=False) @ V.T, V @ V.T])
+        return small
     width = k if k <= 2 else -(-k // 4) * 4  # four columns cost BLAS less than three
     run = _run(width, rows.dtype)
     total, V = np.zeros((count + k, width)), np.zeros((width, _BLOCK), dtype=rows.dtype)
@@ -343,7 +344,8 @@ def _by_runs(A: NDArray[Any], V: NDArray[Any], run: int) -> HostArray:
     """A V', the sum over runs of columns; each run in the arrays' precision, their sum in float64."""
     (count, length), k = A.shape, V.shape[0]
     if length <= run and count <= _TILE and A.dtype == np.float64:
-        return A @ V.T
+        product: HostArray = A @ V.T
+        return product
     tile = math.gcd(count, 1 << (_SMALL_PRODUCT // (run * max(4, k))).bit_length() - 1) or 1
     total, whole = np.zeros((count, k)), length // run * run
     if whole and count:
@@ -439,7 +441,8 @@ def _numpy_combine(coefficients: HostArray, rows: NDArray[Any], scale: float, ba
     if c.size > 1 and not c[1::2].any():  # a model on S alone: half of the rows need not be read
         rows, c = rows[::2], c[::2]
     if base is None:
-        return c @ rows
+        alone: NDArray[Any] = c @ rows
+        return alone
     vector, out = _numpy_of(base), np.empty(rows.shape[1], dtype=rows.dtype)
     for start in range(0, out.size, 2 * _BLOCK):
         block = slice(start, start + 2 * _BLOCK)

@@ -37,7 +37,10 @@ class SpectralMatrix(Protocol):
     """What the solver needs of B: eigenvalues, eigenvectors over a pair buffer, two products."""
 
     pairs: PairMemory
-    spectrum: Spectrum
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Eigenvalues and eigenvectors."""
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:
         """Return ``coefficients @ rows + scale * base``."""
@@ -175,16 +178,16 @@ class Subproblem:
         tolerance = max(1e-12, 4.0 * _array.eps(self.g))
         for _ in range(_MAX_CORRECTIONS):
             root = _secular(self.lam, self.a, self.lam_min, wanted)
-            coefficients, along_base = self._combination(root)
-            p, norm = None, self._known_norm(root, coefficients, along_base)
-            if norm is None:
-                p = self._assemble(root, coefficients, along_base)
-                norm = _array.norm(p)
+            combination = self._combination(root)
+            p, known = None, self._known_norm(root, *combination)
+            if known is None:
+                p = self._assemble(root, *combination)
+            norm = _array.norm(p) if known is None else known
             if not root.on_boundary or norm == 0.0 or abs(norm - radius) <= tolerance * radius:
                 break
             # The basis of ill-conditioned pairs is not quite orthonormal: aim beside the target.
             wanted *= radius / norm
-        return self._solution(root, self._assemble(root, coefficients, along_base) if p is None else p, norm)
+        return self._solution(root, self._assemble(root, *combination) if p is None else p, norm)
 
     def refine(self, sol: TrustRegionSolution, radius: float) -> TrustRegionSolution:
         """Correct p by its residual, formed in full length, where the pairs are ill-conditioned.
