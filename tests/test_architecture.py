@@ -14,8 +14,8 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="u
 
 #: Array libraries are known here alone.
 ADAPTER = "_array.py"
-#: Host numbers: k x k matrices, index arrays, files, the demonstration's own network.
-HOST_NUMBERS = ("linalg/", "sampling.py", "checkpoint.py", "demo.py")
+#: Host numbers: k x k matrices, index arrays, files, the demonstration's own network; and the kernels of NumPy vectors.
+HOST_NUMBERS = ("linalg/", "sampling.py", "checkpoint.py", "demo.py", "_kernels.py")
 #: Elsewhere NumPy is the random generator and the precision of a float, never a function of a vector.
 SCALARS_ALONE = {"random", "finfo", "float64"}
 LIBRARIES = {"array_api_compat", "torch", "jax", "cupy", "array_api_strict"}

@@ -18,19 +18,13 @@ import array_api_compat as compat
 import numpy as np
 from numpy.typing import NDArray
 
+from mblsr1 import _kernels
+from mblsr1._kernels import FLOAT32_RUN
+
 Array = Any
 HostArray = NDArray[np.float64]
 
 _DOUBLE = float(np.finfo(np.float64).eps)
-#: Up to this size everything is in the cache, and is multiplied at once in float64.
-_SMALL_BYTES = 1 << 17
-#: Columns handled at once: four vectors of this length stay in a core's L2 cache.
-_BLOCK = 1 << 14
-#: OpenBLAS multiplies matrices up to 1e6 multiplications as they lie, larger ones after copying them:
-#: so many rows and columns at once.
-_SMALL_PRODUCT, _TILE = 1_000_000, 8
-#: Longest run of float32 products summed in float32: error 4.5e-8 of |a||b|, 3e-6 where all entries are equal.
-_FLOAT32_RUN = 1024
 
 
 def namespace(*arrays: Array) -> Any:
@@ -257,7 +251,7 @@ def dot(a: Array, b: Array) -> float:
         return float(products(a[None, :], [b])[0, 0])
     if x.dtype == np.float64:
         return float(np.dot(x, y))
-    return float(_by_runs(x[None, :], y[None, :], _FLOAT32_RUN)[0, 0])
+    return float(_kernels.by_runs(x[None, :], y[None, :], FLOAT32_RUN)[0, 0])
 
 
 def norm(a: Array, square: float | None = None) -> float:
@@ -306,63 +300,13 @@ def inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
     """
     host_rows = _as_numpy(rows)
     if host_rows is not None:
-        return _numpy_products(host_rows, [_numpy_of(v) for v in vectors])
+        return _kernels.products(host_rows, [_numpy_of(v) for v in vectors])
     if compat.is_jax_array(rows):
         runs = _jax().products(rows, tuple(vectors))
-        return np.asarray(runs, dtype=np.float64).sum(axis=0)
+        summed: HostArray = np.asarray(runs, dtype=np.float64).sum(axis=0)
+        return summed
     with _full_precision(rows):
         return host(_portable_products(rows, vectors))
-
-
-def _numpy_products(rows: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> HostArray:
-    """Block by block: a block of the vectors meets all rows, and itself, while it is in the cache."""
-    (count, length), k = rows.shape, len(vectors)
-    if rows.nbytes <= _SMALL_BYTES and length <= _BLOCK:
-        V = np.array(vectors, dtype=np.float64)
-        small: HostArray = np.concatenate([rows.astype(np.float64, copy=False) @ V.T, V @ V.T])
-        return small
-    width = k if k <= 2 else -(-k // 4) * 4  # four columns cost BLAS less than three
-    run = _run(width, rows.dtype)
-    total, V = np.zeros((count + k, width)), np.zeros((width, _BLOCK), dtype=rows.dtype)
-    for start in range(0, length, _BLOCK):
-        end = min(start + _BLOCK, length)
-        block = V[:, : end - start]
-        for i, v in enumerate(vectors):
-            block[i] = v[start:end]
-        total[:count] += _by_runs(rows[:, start:end], block, run)
-        for part in _own_parts(k, width):
-            total[count:][part] += _by_runs(block[part], block, run)
-    return total[:, :k]
-
-
-def _own_parts(k: int, width: int) -> list[slice]:
-    """Rows of V for V V': never all of them, which would be taken for a symmetric product, and that is slow."""
-    return [slice(0, k)] if k < width else [slice(0, 1), slice(1, k)]
-
-
-def _by_runs(A: NDArray[Any], V: NDArray[Any], run: int) -> HostArray:
-    """A V', the sum over runs of columns; each run in the arrays' precision, their sum in float64."""
-    (count, length), k = A.shape, V.shape[0]
-    if length <= run and count <= _TILE and A.dtype == np.float64:
-        product: HostArray = A @ V.T
-        return product
-    tile = math.gcd(count, 1 << (_SMALL_PRODUCT // (run * max(4, k))).bit_length() - 1) or 1
-    total, whole = np.zeros((count, k)), length // run * run
-    if whole and count:
-        of_A = A[:, :whole].reshape(-1, tile, whole // run, run).transpose(2, 0, 1, 3)
-        of_V = V[:, :whole].reshape(k, 1, whole // run, run).transpose(2, 1, 3, 0)
-        total += np.matmul(of_A, of_V).sum(axis=0, dtype=np.float64).reshape(count, k)
-    if whole < length:
-        total += A[:, whole:].astype(np.float64) @ V[:, whole:].T
-    return total
-
-
-@lru_cache(maxsize=64)
-def _run(width: int, dtype: Any) -> int:
-    """Columns that are multiplied at once: a power of 2 that keeps each product a small one."""
-    if dtype.itemsize < 8:
-        return _FLOAT32_RUN
-    return min(_BLOCK, 1 << (_SMALL_PRODUCT // (_TILE * max(1, width))).bit_length() - 1)
 
 
 def _portable_products(rows: Array, vectors: Sequence[Array]) -> Array:
@@ -378,12 +322,12 @@ def _portable_products(rows: Array, vectors: Sequence[Array]) -> Array:
 def _portable_by_runs(xp: Any, A: Array, columns: Array, wide: Any) -> Array:
     """A times columns as in `_by_runs`."""
     (count, length), k = A.shape, columns.shape[1]
-    whole = length // _FLOAT32_RUN * _FLOAT32_RUN
+    whole = length // FLOAT32_RUN * FLOAT32_RUN
     rest = xp.matmul(xp.astype(A[:, whole:], wide), xp.astype(columns[whole:, :], wide))
     if not whole:
         return rest
-    of_A = xp.permute_dims(xp.reshape(A[:, :whole], (count, -1, _FLOAT32_RUN)), (1, 0, 2))
-    of_V = xp.reshape(columns[:whole, :], (-1, _FLOAT32_RUN, k))
+    of_A = xp.permute_dims(xp.reshape(A[:, :whole], (count, -1, FLOAT32_RUN)), (1, 0, 2))
+    of_V = xp.reshape(columns[:whole, :], (-1, FLOAT32_RUN, k))
     return xp.sum(xp.matmul(of_A, of_V), axis=0, dtype=wide) + rest
 
 
@@ -410,45 +354,23 @@ def _widest(xp: Any) -> Any:
 def linear(coefficients: Sequence[float], vectors: Sequence[Array]) -> Array:
     """Return the sum of the vectors times their coefficients, without a temporary where NumPy allows."""
     first = _as_numpy(vectors[0])
-    if first is None or first.size <= _FLOAT32_RUN:
+    if first is None or first.size <= FLOAT32_RUN:
         terms = [c * v for c, v in zip(coefficients, vectors, strict=True)]
         return sum(terms[1:], start=terms[0])
-    arrays = [_numpy_of(v) for v in vectors]
-    out = np.empty_like(first)
-    for start in range(0, out.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        np.multiply(arrays[0][block], coefficients[0], out=out[block])
-        for c, v in zip(coefficients[1:], arrays[1:], strict=True):
-            out[block] += v[block] if c == 1.0 else c * v[block]
-    return _like(out, vectors[0])
+    return _like(_kernels.linear(coefficients, [_numpy_of(v) for v in vectors]), vectors[0])
 
 
 def combine(coefficients: HostArray, rows: Array, scale: float = 0.0, base: Array | None = None) -> Array:
     """Return ``coefficients @ rows + scale * base`` as a vector of the rows' dtype: one pass over the rows."""
     host_rows = _as_numpy(rows)
     if host_rows is not None:
-        return _like(_numpy_combine(coefficients, host_rows, scale, base), rows)
+        return _like(_kernels.combine(coefficients, host_rows, scale, None if base is None else _numpy_of(base)), rows)
     if compat.is_jax_array(rows):
         result = _jax().combine(from_host(coefficients, rows), rows)
     else:
         with _full_precision(rows):
             result = namespace(rows).matmul(from_host(coefficients, rows), rows)
     return result if base is None else linear([1.0, scale], [result, base])
-
-
-def _numpy_combine(coefficients: HostArray, rows: NDArray[Any], scale: float, base: Array | None) -> NDArray[Any]:
-    c = coefficients.astype(rows.dtype, copy=False)
-    if c.size > 1 and not c[1::2].any():  # a model on S alone: half of the rows need not be read
-        rows, c = rows[::2], c[::2]
-    if base is None:
-        alone: NDArray[Any] = c @ rows
-        return alone
-    vector, out = _numpy_of(base), np.empty(rows.shape[1], dtype=rows.dtype)
-    for start in range(0, out.size, 2 * _BLOCK):
-        block = slice(start, start + 2 * _BLOCK)
-        np.matmul(c, rows[:, block], out=out[block])
-        out[block] += scale * vector[block]
-    return out
 
 
 def _as_numpy(x: Array) -> NDArray[Any] | None:
@@ -509,10 +431,10 @@ def _jax() -> _JaxKernels:
 
 def _jax_by_runs(jnp: Any, precision: Any, A: Any, V: Any) -> Any:
     """A V' as (runs, r, k) terms, to be summed on the host in float64; one run in float64."""
-    if A.dtype == np.float64 or A.shape[1] <= _FLOAT32_RUN:
+    if A.dtype == np.float64 or A.shape[1] <= FLOAT32_RUN:
         return jnp.matmul(A, V.T, precision=precision)[None]
-    whole = A.shape[1] // _FLOAT32_RUN * _FLOAT32_RUN
-    of_A = A[:, :whole].reshape(A.shape[0], -1, _FLOAT32_RUN).transpose(1, 0, 2)
-    of_V = V[:, :whole].reshape(V.shape[0], -1, _FLOAT32_RUN).transpose(1, 2, 0)
+    whole = A.shape[1] // FLOAT32_RUN * FLOAT32_RUN
+    of_A = A[:, :whole].reshape(A.shape[0], -1, FLOAT32_RUN).transpose(1, 0, 2)
+    of_V = V[:, :whole].reshape(V.shape[0], -1, FLOAT32_RUN).transpose(1, 2, 0)
     rest = jnp.matmul(A[:, whole:], V[:, whole:].T, precision=precision)
     return jnp.concatenate([jnp.matmul(of_A, of_V, precision=precision), rest[None]])
