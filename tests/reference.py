@@ -337,6 +337,141 @@ class MBLSR1:
         self.batch = self.draw(self.n)  # line 15
 
 
+# ---------------------------------------------------------------- L-SSR1-TR
+
+
+class LSSR1TR:
+    """L-SSR1-TR, the method that MB-LSR1 contains, written out on its own from section 2 and the text of section 3.
+
+    No SGD direction, no memory of old ratios, no restart of the pairs by a poor ratio; the whole set is evaluated at
+    every K-th step, and the batch doubles where the loss did not fall by gamma_1. Algorithms 1-6 do not occur; the
+    readings do, by number. `rounding` as above. Random numbers: the next batch of each step, nothing else.
+    """
+
+    def __init__(self, fun, grad, w0, N, parameters, rng, hvp=None, rounding=lambda s: s):
+        self.fun, self.grad, self.N, self.par, self.rng, self.rounding = fun, grad, N, parameters, rng, rounding
+        self.w = np.array(w0, dtype=float)
+        scale = max(1.0, np.linalg.norm(self.w))
+        self.delta_min, self.delta_max = 1e-10 * scale, max(1e2 * scale, parameters.delta)  # reading 15
+        self.delta = min(max(parameters.delta, self.delta_min), self.delta_max)
+        self.n, self.S, self.Y, self.new = min(parameters.n, N), [], [], None
+        self.v, self.s = np.zeros(self.w.size), np.zeros(self.w.size)
+        self.f_last, self.since, self.wait, self.n_restarts = None, 0, 0, 0
+
+    def run(self, steps):
+        records = []
+        for _ in range(steps):
+            batch = self.rng.choice(self.N, self.n, replace=False, shuffle=False) if self.n < self.N else self.whole()
+            if self.at_minimum(batch):
+                break
+            record = self.step(batch)
+            records.append(record)
+            self.check_progress()
+        return records
+
+    def whole(self):
+        return np.arange(self.N)
+
+    def at_minimum(self, batch):
+        """A small batch gradient is believed from the whole set, evaluated once in K steps (reading 16)."""
+        self.wait = max(self.wait - 1, 0)
+        if np.linalg.norm(self.grad(self.w, batch)) > self.par.epsilon or (self.wait and self.n < self.N):
+            return False
+        if self.n < self.N:
+            self.wait = self.par.K
+        return np.linalg.norm(self.grad(self.w, self.whole())) <= self.par.epsilon
+
+    def step(self, batch):
+        """Subproblem, momentum, line search, ratio, radius, pair."""
+        f, g = self.fun(self.w, batch), self.grad(self.w, batch)
+        self.keep_new_pair()
+        p_star, Q, p, turned = self.direction(g)
+        R = self.fun(self.w + p_star, batch) - f
+        rho = R / Q if abs(Q) > 10.0 * EPS * abs(f) else math.nan  # reading 7
+        alpha = self.backtrack(batch, f, p, g @ p)
+        record = {
+            "f": f, "Q": Q, "rho": rho if alpha else math.nan, "alpha": alpha, "flipped": turned, "batch_size": self.n,
+        }  # fmt: skip
+        if alpha:
+            self.s = self.rounding(alpha * p)
+            self.new = (self.s, self.grad(self.w + self.s, batch) - g)  # reading 18
+            self.w = self.w + self.s
+            if not math.isnan(rho):
+                self.move_radius(rho)
+        else:  # reading 6
+            self.s, self.v = np.zeros(self.w.size), np.zeros(self.w.size)
+            self.delta = max(0.5 * self.delta, self.delta_min)
+        pairs = min(self.par.m, len(self.S) + (self.new is not None))
+        return {
+            **record, "w": self.w, "radius": self.delta, "rho_hat": self.rho_hat(rho if alpha else math.nan),
+            "n_pairs": pairs, "n_restarts": self.n_restarts,
+        }  # fmt: skip
+
+    def rho_hat(self, rho):
+        """The ratio that moved the radius last: reported, used nowhere."""
+        self.last_rho = rho if not math.isnan(rho) else getattr(self, "last_rho", math.nan)
+        return self.last_rho
+
+    def direction(self, g):
+        """p* + mu v in the ball, downhill; where that is hardly so the pairs are given up (reading 5)."""
+        for attempt in range(2):
+            B = dense_sr1(self.S, self.Y, self.par.gamma, self.par.skip, self.w.size)
+            p_star = solve_subproblem(B, g, self.delta)
+            v = self.inside(self.par.mu * self.v + self.s)
+            p = self.inside(p_star + self.par.mu * v)
+            turned = bool(p @ g > 0.0)
+            p = -p if turned else p
+            if min(abs(g @ p), abs(g @ p) / np.linalg.norm(p)) >= self.par.xi * np.linalg.norm(g):
+                break
+            if attempt:
+                p, v = -min(1.0, self.delta / np.linalg.norm(g)) * g, np.zeros(self.w.size)
+            else:
+                self.S, self.Y, self.n_restarts = [], [], self.n_restarts + 1
+                self.v, self.s = np.zeros(self.w.size), np.zeros(self.w.size)
+        self.v = v
+        return p_star, g @ p_star + 0.5 * p_star @ B @ p_star, p, turned
+
+    def inside(self, x):
+        norm = np.linalg.norm(x)
+        return self.delta / norm * x if norm > self.delta else x  # reading 2
+
+    def backtrack(self, batch, f, p, slope):
+        for j in range(21):
+            alpha = 0.5**j
+            slack = 10.0 * EPS * abs(f)
+            if self.fun(self.w + alpha * p, batch) <= f + self.par.c_1 * alpha * slope + slack:  # reading 6
+                return alpha
+        return 0.0
+
+    def move_radius(self, rho):
+        length = np.linalg.norm(self.s)
+        if rho < 0.1:
+            self.delta = max(min(self.delta, length), self.delta_min)
+        elif rho >= 0.5 and length >= (1.0 - 1e-3) * self.delta:  # reading 15
+            self.delta = min(2.0 * self.delta, self.delta_max)
+
+    def keep_new_pair(self):
+        """All pairs that pass the SR1 test, at most m (reading 17)."""
+        pair, self.new = self.new, None
+        if pair is None or self.par.m == 0:
+            return
+        s, y = pair
+        B = dense_sr1(self.S, self.Y, self.par.gamma, self.par.skip, self.w.size)
+        r = y - B @ s
+        if r @ r > 1e-14 * (y @ y + self.par.gamma**2 * (s @ s)) and is_safe(B, s, y, self.par.skip):
+            self.S, self.Y = [*self.S, s][-self.par.m :], [*self.Y, y][-self.par.m :]
+
+    def check_progress(self):
+        """The loss of the whole set at every K-th step, the first one included (readings 9 and 10)."""
+        self.since += 1
+        if self.n == self.N or (self.f_last is not None and self.since < self.par.K):
+            return
+        f = self.fun(self.w, self.whole())
+        if self.f_last is not None and f - self.f_last >= -self.par.gamma_1:
+            self.n = min(2 * self.n, self.N)
+        self.f_last, self.since = f, 0
+
+
 def exit_check(norm_of_batch_gradient, norm_of_full_gradient, epsilon):
     """Algorithm 2; the second argument is a function, called only where it is needed."""
     if norm_of_batch_gradient <= epsilon:

@@ -48,20 +48,20 @@ def parameters(o, n):
     )  # fmt: skip
 
 
-def literal(problem, o, hvp, rounding=lambda s: s):
+def literal(problem, o, hvp, rounding=lambda s: s, of=reference.MBLSR1):
     if problem.n is None:
         fun, grad, n = lambda w, batch: problem.fun(w), lambda w, batch: problem.grad(w), 1
         hvp = None if hvp is None else lambda w, v, batch: problem.hvp(w, v)
     else:
         fun, grad, n = problem.fun, problem.grad, problem.n
     rng = np.random.default_rng(SEED)
-    return reference.MBLSR1(fun, grad, problem.w0, n, parameters(o, n), rng, hvp, rounding).run(STEPS)
+    return of(fun, grad, problem.w0, n, parameters(o, n), rng, hvp, rounding).run(STEPS)
 
 
-def follow(problem, o, *, measured=False, with_hvp=True, at_least=STEPS):
+def follow(problem, o, *, measured=False, with_hvp=True, at_least=STEPS, of=reference.MBLSR1):
     """Compare a run of the package with the literal one; return the literal records that were compared."""
     hvp = problem.hvp if with_hvp else None
-    expected = literal(problem, o, hvp)
+    expected = literal(problem, o, hvp, of=of)
     run = mblsr1.iterate(
         problem.fun, problem.grad, problem.w0, problem.n, options=o, rng=SEED, max_steps=STEPS, hvp=hvp
     )
@@ -69,7 +69,7 @@ def follow(problem, o, *, measured=False, with_hvp=True, at_least=STEPS):
     apart, apart_rho = np.zeros(len(expected)), np.zeros(len(expected))
     if measured:
         noise = np.random.default_rng(1)
-        twin = literal(problem, o, hvp, lambda s: s * (1.0 + SHIFT * noise.uniform(-1.0, 1.0, s.size)))
+        twin = literal(problem, o, hvp, lambda s: s * (1.0 + SHIFT * noise.uniform(-1.0, 1.0, s.size)), of)
         pairs = list(zip(expected, twin, strict=False))
         apart = np.maximum.accumulate([np.abs(a["w"] - b["w"]).max() for a, b in pairs])
         apart_rho = np.maximum.accumulate([abs(a["rho_hat"] - b["rho_hat"]) for a, b in pairs])
@@ -121,6 +121,29 @@ def test_l_ssr1_tr(radius, batch_size, ratio):
         **COMMON, initial_radius=radius, batch_size=batch_size, momentum=0.0, mixing="convex", ratio=ratio
     )
     follow(WELLS, o, at_least=15)
+
+
+@pytest.mark.parametrize("batch_size", [7, 12, 60])
+@pytest.mark.parametrize("radius", RADII)
+def test_l_ssr1_tr_as_a_method_of_its_own(radius, batch_size):
+    """The special case m_hat = -1, gamma_2 = eta = zeta = 0, n_hat = N is L-SSR1-TR, which knows none of these.
+
+    With zeta = 0 both ratios are R / Q; "of-means" reports it unclipped (reading 14).
+    """
+    o = mblsr1.Options.l_ssr1_tr(**COMMON, initial_radius=radius, batch_size=batch_size, momentum=0.0, ratio="of-means")
+    assert (o.restart_memory, o.progress_fraction, o.sgd_weight, o.ratio_memory) == (None, 0.0, 0.0, 0.0)
+    assert o.check_size == "all"
+    records = follow(WELLS, o, at_least=15, of=reference.LSSR1TR)
+    assert records[-1]["batch_size"] == 60
+
+
+@pytest.mark.parametrize("batch_size", [12, 60])
+@pytest.mark.parametrize("radius", RADII)
+@pytest.mark.parametrize("problem", [WELLS, NETWORK], ids=["wells", "network"])
+def test_l_ssr1_tr_as_a_method_of_its_own_with_momentum(problem, radius, batch_size):
+    o = mblsr1.Options.l_ssr1_tr(**COMMON, initial_radius=radius, batch_size=batch_size, ratio="of-means")
+    assert o.momentum == 0.9
+    follow(problem, o, measured=True, at_least=20, of=reference.LSSR1TR)
 
 
 @pytest.mark.parametrize("restart_memory", RESTARTS)

@@ -450,3 +450,82 @@ def test_all_products_use_one_matrix(seed, power):
         50 * EPS * (cosines * np.linalg.norm(psi / np.linalg.norm(S[B.kept], axis=1, keepdims=True), 2) + size * kappa)
     )
     assert np.linalg.norm(B @ v - dense @ v) <= bound * np.linalg.norm(v)
+
+
+# ---------------------------------------------------------------- what SR1 is, whatever the coordinates
+
+
+@given(pairs(symmetric=True))
+def test_hereditary(case):
+    """On a quadratic each update keeps the secant equations of all the pairs before it."""
+    S, Y, gamma = case
+    _, bound = usable(S, Y, gamma)
+    B = mblsr1.LSR1(S[:0], Y[:0], gamma)
+    for i in range(len(S)):
+        assume(B.update(S[i], Y[i]) and len(B.kept) == i + 1)
+        for s, y in zip(S[: i + 1], Y[: i + 1], strict=True):
+            assert np.linalg.norm(B @ s - y) <= 2 * bound * np.linalg.norm(s)
+
+
+@given(pairs(), seeds)
+def test_orthogonal_maps(case, seed):
+    """s -> Us, y -> Uy: B becomes U B U'. Rounding of U S and U Y is of the size that `compact_error` counts."""
+    S, Y, gamma = case
+    _, bound = usable(S, Y, gamma)
+    U = np.linalg.qr(np.random.default_rng(seed).standard_normal((S.shape[1], S.shape[1])))[0]
+    turned = mblsr1.LSR1(S @ U.T, Y @ U.T, gamma).to_dense()
+    assert np.linalg.norm(turned - U @ mblsr1.LSR1(S, Y, gamma).to_dense() @ U.T) <= 4 * S.shape[1] * bound
+
+
+@given(pairs(), st.integers(-8, 8), st.integers(-8, 8))
+def test_units_of_the_loss_and_of_the_variables(case, a, b):
+    """f -> 2^a f and w -> 2^b w: y -> 2^(a - b) y, s -> 2^b s, B -> 2^(a - 2b) B. Powers of two round nothing.
+
+    Only where a threshold for rounding has a unit of its own may the two differ; none has.
+    """
+    S, Y, gamma = case
+    f, w = 2.0**a, 2.0**b
+    plain, scaled = mblsr1.LSR1(S, Y, gamma), mblsr1.LSR1(w * S, f / w * Y, f / w**2 * gamma)
+    assert scaled.kept == plain.kept
+    _, bound = usable(S, Y, gamma)
+    assert np.abs(scaled.to_dense() * (w**2 / f) - plain.to_dense()).max() <= 2 * bound
+
+
+@given(pairs(symmetric=True), seeds)
+def test_hessian_products_give_the_sampled_form(case, seed):
+    """Pairs (s, Hs): B - gamma I is the Nystrom form of A = H - gamma I, A S'(S A S')^-1 S A, whatever the order."""
+    S, Y, gamma = case
+    _, bound = usable(S, Y, gamma)
+    S, Y = (x / np.linalg.norm(S, axis=1, keepdims=True) for x in (S, Y))
+    psi = Y - gamma * S
+    core = S @ psi.T
+    nystrom = gamma * np.eye(S.shape[1]) + (psi.T @ np.linalg.solve(0.5 * (core + core.T), psi) if len(S) else 0.0)
+    order = np.random.default_rng(seed).permutation(len(S))
+    for index in (np.arange(len(S)), order):
+        _, other = usable(S[index], Y[index], gamma)
+        assert np.abs(mblsr1.LSR1(S[index], Y[index], gamma).to_dense() - nystrom).max() <= bound + 2 * other
+
+
+@given(seeds, st.integers(1, 6))
+def test_finite_termination_on_a_quadratic(seed, d):
+    """With gamma above the spectrum B stays above H; d independent Newton steps make B = H, and step d + 1 is the last.
+
+    Nocedal and Wright, theorem 6.1. The radius is never reached. H has eigenvalues in [1, 3], so the condition numbers
+    of psi decide, which `usable` bounds.
+    """
+    rng = np.random.default_rng(seed)
+    V = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    H = (V * rng.uniform(1.0, 3.0, d)) @ V.T
+    H = 0.5 * (H + H.T)
+    g = rng.standard_normal(d)
+    start, B, S = float(np.linalg.norm(g)), mblsr1.LSR1(np.zeros((0, d)), np.zeros((0, d)), 4.0), []
+    for _ in range(d):
+        p = mblsr1.solve_trust_region(B, g, 1e3).p
+        assume(B.update(p, H @ p) and len(B.kept) == len(S) + 1)
+        S.append(p)
+        g = g + H @ p
+    _, bound = usable(np.array(S), np.array(S) @ H, 4.0)
+    last = mblsr1.solve_trust_region(B, g, 1e3)
+    assert np.abs(B.to_dense() - H).max() <= bound
+    # The gradient after the last step is (H - B)p; it and the sums g + Hp are rounded to eps of what they add.
+    assert np.linalg.norm(g + H @ last.p) <= d * bound * last.norm + 40 * EPS * start

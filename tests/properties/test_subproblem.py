@@ -487,3 +487,85 @@ def test_against_fifty_digits(seed, d, gamma, power):
     assert np.linalg.norm(sol.p - p) <= tolerance * np.linalg.norm(p)
     assert abs(sol.sigma - sigma) <= tolerance * size
     assert abs(sol.model_change - change) <= tolerance * (abs(change) + size * np.linalg.norm(p) ** 2)
+
+
+# ---------------------------------------------------------------- more spectra, float32, hard cases in fifty digits
+
+
+@given(seeds, st.sampled_from([1e-8, 1e-4, 1.0, 1e4, 1e8]), st.integers(0, 12), st.booleans(), radii)
+def test_clustered_spectra(seed, size, digits, negative, radius):
+    """Eigenvalues within 10^-digits of each other, of size 1e-8 to 1e8; the cluster is the leftmost or not."""
+    rng = np.random.default_rng(seed)
+    centre = -size if negative else size
+    lam = centre * (1.0 + 10.0**-digits * rng.uniform(-0.5, 0.5, 4))
+    gamma = 3.0 * size
+    B, _, H = planted(rng, 9, lam, gamma)
+    solve_and_check(B, H, rng.standard_normal(9), radius, extra=copy_error(H, [*lam, gamma], gamma))
+
+
+@given(cases(), radii)
+def test_multiplier_and_length_are_monotone_in_the_radius(case, radius):
+    """sigma does not grow with the radius, ||p|| does not fall; both to the 1e-12 of the boundary."""
+    rng, B, _, H, lam = case
+    g = rng.standard_normal(H.shape[0])
+    one, other = (mblsr1.solve_trust_region(B, g, r) for r in (radius, 2.0 * radius))
+    size = float(np.abs(lam).max()) + abs(B.gamma) + one.sigma
+    # sigma = mu - lambda_min is rounded to eps of the larger one; ||p|| to 1e-9 of the radius by the corrections of p.
+    assert other.sigma <= one.sigma * (1.0 + 1e-9) + 100.0 * EPS * condition(B) ** 2 * size
+    assert one.norm <= other.norm * (1.0 + 1e-8)
+
+
+@given(seeds, st.integers(0, 6), st.floats(-6, 6), st.sampled_from([0.0, 1.0, -2.0, 6.0]), st.booleans())
+def test_float32_over_spectra_and_radii(seed, k, power, gamma, hard):
+    """The conditions in single precision. psi are orthogonal with lengths |lam - gamma| in [0.5, 12].
+
+    Pairs and g are rounded to eps = 1.2e-7, so B is off by eps (|lam| + |gamma|)^2 / 0.5 at most, and sums have d = 8
+    terms: 100 eps of each size that enters.
+    """
+    rng, eps, d = np.random.default_rng(seed), float(np.finfo(np.float32).eps), 8
+    lam = gamma + rng.choice([-1.0, 1.0], k) * rng.uniform(0.5, 6.0, k)
+    V = rotation(rng, d)
+    H = gamma * np.eye(d) + (V[:, :k] * (lam - gamma)) @ V[:, :k].T
+    a, values = rng.standard_normal(d), np.array([*lam, *[gamma] * (d - k)])
+    if hard:
+        a[values == values.min()] = 0.0
+    g, radius, S = (V @ a).astype(np.float32), 10.0**power, V[:, :k].T
+    B = mblsr1.LSR1(S.astype(np.float32), (S @ H).astype(np.float32), gamma)
+    sol = mblsr1.solve_trust_region(B, g, radius)
+    p, off = sol.p.astype(float), 1000.0 * eps * float(np.abs(values).max() + 1.0)
+    g_norm = float(np.linalg.norm(g))
+    assert sol.p.dtype == np.float32
+    assert values.min() + sol.sigma >= -off
+    assert np.linalg.norm(p) <= radius * (1.0 + 100.0 * eps)
+    if sol.sigma > off:
+        assert np.linalg.norm(p) >= radius * (1.0 - 100.0 * eps)
+    scale = 100.0 * eps * (g_norm + sol.sigma * sol.norm) + off * sol.norm
+    assert np.linalg.norm(H @ p + sol.sigma * p + g) <= scale
+    value, length = cauchy(H, g.astype(float), radius)
+    assert float(g @ p + 0.5 * p @ H @ p) <= value + scale * (sol.norm + length)
+
+
+@given(seeds, st.integers(2, 5), st.integers(3, 14), st.floats(-1, 2))
+def test_near_hard_cases_against_fifty_digits(seed, d, digits, power):
+    """g with a share 10^-digits in the leftmost eigenspace. The conditions are of the *exact* B of the same pairs.
+
+    p itself is not compared: where its part along w_1 fills the boundary it has the condition number 10^digits. Model
+    change and multiplier have not.
+    """
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    rng = np.random.default_rng(seed)
+    lam = np.array([-2.0, *rng.uniform(-1.0, 5.0, d - 1)])
+    V, radius = rotation(rng, d), 10.0**power
+    a = rng.standard_normal(d)
+    a[0] *= 10.0**-digits
+    S, g = V.T.copy(), V @ a
+    B = mblsr1.LSR1(S, lam[:, None] * S, 8.0)
+    assume(len(B.kept) == d)
+    with mpmath.mp.workdps(50):
+        _, sigma, change, _ = exact_solution(exact_sr1(S, lam[:, None] * S, 8.0), g, radius)
+    sol = mblsr1.solve_trust_region(B, g, radius)
+    # B is known to some eps (|lam| + gamma)^2 / min |lam - gamma| = 100 eps; d = 5 terms in each product.
+    off = 1000.0 * EPS
+    assert abs(sol.norm - radius) <= 1e-12 * radius
+    assert abs(sol.sigma - sigma) <= off * (1.0 + sigma)
+    assert abs(sol.model_change - change) <= off * (radius**2 * (1.0 + sigma) + np.linalg.norm(g) * radius)
