@@ -31,6 +31,15 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session
+def seeds(session: nox.Session) -> None:
+    """Run the theorems' tests over many seeds; ``-- 500`` sets how many. About ten seconds a seed on one core."""
+    session.install("-e", ".", *TESTS)
+    count = session.posargs[0] if session.posargs else "100"
+    env = {"MBLSR1_SEEDS": count, "HYPOTHESIS_PROFILE": "thorough"}
+    session.run("pytest", "-n", "auto", "tests/theorems", "tests/properties", env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, format, and which layer may import which."""
     session.install("ruff>=0.6", "import-linter>=2", "-e", ".")
@@ -49,7 +58,9 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages in docs/_build; a warning is an error."""
-    session.install("sphinx>=7", "pydata-sphinx-theme", "myst-parser", "numpydoc", "-e", ".[demo]")
+    session.install(
+        "sphinx>=7", "pydata-sphinx-theme", "myst-parser", "numpydoc", "pytest", "hypothesis", "-e", ".[demo]"
+    )
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,7 +41,7 @@ html_theme_options = {
     "logo": {"text": "mblsr1"},
     "navbar_align": "left",
     "navbar_persistent": ["search-button"],
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "show_prev_next": True,
     "secondary_sidebar_items": {"**": ["page-toc"], "deviations": [], "notation": [], "algorithm": [], "index": []},
     "footer_start": ["copyright"],
@@ -66,5 +68,12 @@ def draw_pictures(app: object) -> None:
             (HERE / "pictures" / picture.name).write_bytes(picture.read_bytes())
 
 
+def draw_theory(app: object) -> None:
+    """Draw the pictures of the theorems with the functions of their tests."""
+    script = HERE.parent / "tests" / "theorems" / "pictures.py"
+    subprocess.run([sys.executable, str(script), str(HERE / "pictures")], check=True)
+
+
 def setup(app: object) -> None:
     app.connect("builder-inited", draw_pictures)  # type: ignore[attr-defined]
+    app.connect("builder-inited", draw_theory)  # type: ignore[attr-defined]

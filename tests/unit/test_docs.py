@@ -124,6 +124,22 @@ def test_every_reading_has_a_row_and_a_test():
         assert f"def {name}(" in tests, name
 
 
+def test_the_tests_of_the_theory_page_exist():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")))
+    files = [
+        path for folder in ("theorems", "properties", "methods") for path in (ROOT / "tests" / folder).glob("*.py")
+    ]
+    theorems = {path: path.read_text(encoding="utf-8") for path in files}
+    defined = {name for text in theorems.values() for name in re.findall(r"^def (test_\w+)", text, re.M)}
+    assert len(named) > 40
+    assert named <= defined
+    of_theorems = {
+        name for path, text in theorems.items() if path.parent.name == "theorems"
+        for name in re.findall(r"^def (test_\w+)", text, re.M)
+    }  # fmt: skip
+    assert of_theorems <= named  # nothing is shown that the page does not say
+
+
 def test_the_table_of_settings_is_the_code():
     presets = (mblsr1.Options(), mblsr1.Options.paper(), mblsr1.Options.l_ssr1_tr())
     listed = set()

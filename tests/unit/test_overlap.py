@@ -397,22 +397,3 @@ def test_the_smallest_batches_share_a_sample_too_and_can_grow():
     )
     assert result.history["batch_size"][0] == 2
     assert result.batch_size > 2
-
-
-@pytest.mark.parametrize("delta", [1e-2, 1e-4, 1e-6])
-def test_the_step_aligns_with_the_linear_term_as_the_radius_falls(delta):
-    """Theorem 4.3 on samples: (B + sigma I)p = -g with sigma >= |g|/delta - |B|, so the sine of the angle
-    between p and -g is at most |B|/sigma, and |B| <= the largest eigenvalue."""
-    rng = np.random.default_rng(3)
-    memory = PairMemory(np.zeros(12), 6)
-    for _ in range(6):
-        memory.push(rng.standard_normal(12), rng.standard_normal(12))
-    g = rng.standard_normal(12)
-    problem = smoothed_model()(memory, g)
-    assert (problem.B.spectrum.lam >= 0.0).all()  # the premise of Theorem 4.2 cannot occur
-    p = problem.solve(delta).p
-    size = max(float(problem.B.spectrum.lam.max()), problem.B.spectrum.gamma)
-    cosine = -float(g @ p) / np.linalg.norm(g) / np.linalg.norm(p)
-    bound = size / (np.linalg.norm(g) / delta - size)
-    assert 1.0 - cosine**2 <= bound**2 + 100 * np.finfo(float).eps
-    assert bound < 1.0
