@@ -321,7 +321,7 @@ def test_the_batch_of_an_online_run_is_bounded_where_noise_vanishes_with_the_gra
     With ||w_K|| = 1 the check has F_j <= 1.5 q / 2 = 0.05, and F_K + gamma_2 sum R is at least
     1/2 - 0.1 (1.5 + 1.5 / 4) / 2 = 0.4.
     """
-    sizes = batch_sizes(noisy_curvatures(), seed, 90)
+    sizes = batch_sizes(noisy_curvatures(), seed, 90, stop=64)
     assert len(sizes) == 90
     assert set(sizes) == {8}
 
@@ -332,7 +332,7 @@ def test_the_batch_of_an_online_run_is_bounded_where_the_loss_falls_for_ever(see
     The mean of a systematic sample of n^ is off by 1 / n^ at most, so the noise of the first check after a doubling is
     at most 5 / n^(n_b) + 5 / n^(n_b / 2), and that of a later one less. No chance is left from n_b = 8 on.
     """
-    sizes = batch_sizes(noisy_slope(), seed, 300, batch_size=1)
+    sizes = batch_sizes(noisy_slope(), seed, 300, stop=64, batch_size=1)
     powers = (2**j for j in itertools.count(1))
     largest = next(n for n in powers if NOISE / default_check_size(n) + NOISE / default_check_size(n // 2) < 1.8)
     assert largest == 8
