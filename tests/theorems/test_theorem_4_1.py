@@ -367,9 +367,11 @@ def test_default_options_on_samples_stop_at_the_noise(seed):
     False alarms, as above: 12 components that scatter by 0.069 and more, all within 1e-4: 2e-35.
     """
     problem = problems.wells(n=400, depth=0.3)
-    norms = {}
+    norms, largest = {}, {}
     for growth in ("noise", "progress"):
         o = mblsr1.Options(batch_size=16, growth=growth, check_every=2, gtol=0.0)
-        norms[growth] = full_gradients(problem, list(walk(problem, o, 300, seed)))
+        moves = list(walk(problem, o, 300, seed))
+        norms[growth], largest[growth] = full_gradients(problem, moves), max(m.batch_size for m in moves)
+    assert largest == {"noise": 64, "progress": 400}  # 2 * 64 is over a quarter of 400
     assert norms["noise"][100:].min() >= 1e-4
     assert norms["progress"].min() <= 1e-7
