@@ -6,15 +6,13 @@ A run that did not stay finite counts as an infinite loss; a setting that lacks 
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
-import os
-import platform
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.machine import machine as described_machine
 from benchmarks.tune import deterministic, report_deterministic, stochastic
 from benchmarks.tune.store import RESULTS, key
 from benchmarks.tune.tasks import TASKS
@@ -193,19 +191,7 @@ def late_drift(found: Table) -> str:
 
 def machine() -> str:
     """Return processor, versions and threads."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        model = next((x.split(":")[1].strip() for x in info.read_text().splitlines() if "model name" in x), model)
-    packages = ("mblsr1", "numpy", "scipy", "torch", "pytorch-optimizer", "jax", "sif2jax")
-    versions = []
-    for package in packages:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    versions.insert(0, f"Python {platform.python_version()}")
-    return f"{model}, {os.cpu_count()} cores, one thread a run; {', '.join(versions)}"
+    return described_machine(("mblsr1", "numpy", "scipy", "torch", "pytorch-optimizer", "jax", "sif2jax"))
 
 
 def write(seeds: int, folder: Path = RESULTS) -> str:
