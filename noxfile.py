@@ -73,10 +73,9 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print the timings and the peak memory."""
-    session.install("-e", ".")
-    for script in ("overhead", "memory"):
-        session.run("python", f"benchmarks/micro/{script}.py")
+    """Measure the algebra in one thread and write docs/performance.md; ``-- quick`` prints few small cases alone."""
+    session.install("-e", ".", LIBRARIES["torch"], "threadpoolctl", "matplotlib")
+    session.run("python", "-m", "benchmarks.micro", *session.posargs)
 
 
 @nox.session

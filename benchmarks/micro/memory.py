@@ -6,12 +6,15 @@ The user's functions here need no vector of their own but the gradient that they
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 import mblsr1
 
 D, MEMORY, STEPS = 2_000_000, 16, 40
+QUICK = {"d": 100_000}
 
 
 class Samples:
@@ -34,9 +37,9 @@ def grad(w: np.ndarray, batch: None = None) -> np.ndarray:
     return g
 
 
-def peak_vectors(options: mblsr1.Options, sampler: Samples | None) -> float:
+def peak_vectors(options: mblsr1.Options, sampler: Samples | None, d: int) -> float:
     """Peak of the memory traced during the run, w0 included, over the bytes of one vector."""
-    w0 = np.linspace(-2.0, 2.0, D)
+    w0 = np.linspace(-2.0, 2.0, d)
     tracemalloc.start()
     mblsr1.minimize(fun, grad, w0, sampler, options=options, max_steps=STEPS)
     peak = tracemalloc.get_traced_memory()[1]
@@ -44,19 +47,19 @@ def peak_vectors(options: mblsr1.Options, sampler: Samples | None) -> float:
     return (peak + w0.nbytes) / w0.nbytes
 
 
-def main() -> dict[str, float]:
-    print(f"peak memory in vectors of length d = {D:,}, m = {MEMORY}, {STEPS} steps (2 m + 10 = {2 * MEMORY + 10})")
-    rows = {}
-    default = mblsr1.Options(memory=MEMORY, gtol=0.0)
-    for name, options, sampler in (
-        ("Options(), no sampler", default, None),
-        ("Options(), samples", default, Samples()),
-        ("Options.paper()", mblsr1.Options.paper(memory=MEMORY, gtol=0.0, initial_radius=1.0), None),
-    ):
-        rows[name] = peak_vectors(options, sampler)
-        print(f"  {name:24}{rows[name]:8.2f}")
-    return rows
+RUNS = {
+    "Options(), no sampler": (mblsr1.Options(memory=MEMORY, gtol=0.0), None),
+    "Options(), samples": (mblsr1.Options(memory=MEMORY, gtol=0.0), Samples()),
+    "Options.paper()": (mblsr1.Options.paper(memory=MEMORY, gtol=0.0, initial_radius=1.0), None),
+}
 
 
-if __name__ == "__main__":
-    main()
+def cases() -> Iterator[dict[str, Any]]:
+    """Options of every row."""
+    for run in RUNS:
+        yield {"run": run, "d": D}
+
+
+def measure(run: str, d: int) -> dict[str, float]:
+    """Return the peak of a run, in vectors, and that of the pairs alone."""
+    return {"vectors": peak_vectors(*RUNS[run], d), "pairs": 2.0 * MEMORY}

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
+from benchmarks.micro.timing import Timed
 from scipy.optimize import rosen, rosen_der
 
 import mblsr1
 
 D, MEMORY, STEPS, REPEATS = 10, 10, 2_000, 5
+QUICK: dict[str, Any] = {}
+OPTIONS = {
+    "Options()": mblsr1.Options(memory=MEMORY, gtol=0.0),
+    "Options.paper()": mblsr1.Options.paper(memory=MEMORY, gtol=0.0, initial_radius=1.0),
+}
 CURVATURE = np.logspace(0.0, 3.0, D)
 
 
@@ -28,20 +35,6 @@ class Moving:
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """A minimiser."""
         return rng.standard_normal(D)
-
-
-class Timed:
-    """A function that adds up the time spent in it."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self.function, self.seconds = function, 0.0
-
-    def __call__(self, *args: object) -> object:
-        """Call and time."""
-        began = time.perf_counter()
-        value = self.function(*args)
-        self.seconds += time.perf_counter() - began
-        return value
 
 
 def quadratic(moves: bool) -> tuple[Callable[..., object], Callable[..., object]]:
@@ -84,21 +77,16 @@ def deterministic_milliseconds(options: mblsr1.Options) -> float:
     return statistics.median(times)
 
 
-def main() -> dict[str, float]:
-    rows = {}
-    print(f"overhead of one step, d = {D}, m = {MEMORY}, {STEPS:,} steps, median of {REPEATS} runs, seed 0")
-    for name, options in (
-        ("Options()", mblsr1.Options(memory=MEMORY, gtol=0.0)),
-        ("Options.paper()", mblsr1.Options.paper(memory=MEMORY, gtol=0.0, initial_radius=1.0)),
-    ):
-        for moves in (False, True):
-            kind = "curvature moves" if moves else "quadratic"
-            rows[f"{name}, {kind}"] = value = milliseconds(moves, options)
-            print(f"  {name:18}{kind:18}{value:8.3f} ms")
-        rows[f"{name}, no sampler"] = value = deterministic_milliseconds(options.replace(gtol=1e-5))
-        print(f"  {name:18}{'no sampler':18}{value:8.3f} ms")
-    return rows
+def cases() -> Iterator[dict[str, Any]]:
+    """Options and problem of every row."""
+    for options in OPTIONS:
+        for problem in ("quadratic", "curvature moves", "no sampler"):
+            yield {"options": options, "problem": problem}
 
 
-if __name__ == "__main__":
-    main()
+def measure(options: str, problem: str) -> dict[str, float]:
+    """Return the milliseconds of a step."""
+    o = OPTIONS[options]
+    if problem == "no sampler":
+        return {"ms": deterministic_milliseconds(o.replace(gtol=1e-5))}
+    return {"ms": milliseconds(problem == "curvature moves", o)}
