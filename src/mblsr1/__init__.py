@@ -13,6 +13,7 @@ from mblsr1.linalg.subproblem import TrustRegionSolution, solve_trust_region
 from mblsr1.methods.first_order import adam, rmsprop, sgd
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.minimize import Step, iterate, minimize
+from mblsr1.rules import metric
 from mblsr1.sampling import ArraySampler, IndexSampler, LoaderSampler, StreamSampler
 from mblsr1.types import Method, Outcome, Point, Status
 
@@ -36,6 +37,7 @@ __all__ = [
     "iterate",
     "load_state",
     "mb_lsr1",
+    "metric",
     "minimize",
     "rmsprop",
     "save_state",

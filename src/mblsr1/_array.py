@@ -188,6 +188,34 @@ def sqrt(x: Array) -> Array:
     return namespace(x).sqrt(x)
 
 
+def matmul(a: Array, b: Array) -> Array:
+    """Return the matrix product."""
+    return namespace(a).matmul(a, b)
+
+
+def transposed(a: Array) -> Array:
+    """Return the transposed matrix."""
+    return namespace(a).matrix_transpose(a)
+
+
+def eigenvectors(a: Array) -> Array:
+    """Return the orthonormal eigenvectors of a symmetric matrix, as columns."""
+    return namespace(a).linalg.eigh(a)[1]
+
+
+def where(condition: Array, a: Array | float, b: Array | float) -> Array:
+    """Return a where the condition holds, else b; one of them may be a number."""
+    xp = namespace(condition)
+    like: Array = b if is_array(b) else a
+    a, b = (x if is_array(x) else xp.full(like.shape, x, dtype=like.dtype, device=device(like)) for x in (a, b))
+    return xp.where(condition, a, b)
+
+
+def mean(a: Array) -> Array:
+    """Return the mean of all entries."""
+    return namespace(a).mean(a)
+
+
 def concatenate(parts: Sequence[Array]) -> Array:
     """Join arrays along their first axis."""
     return namespace(parts[0]).concat(list(parts), axis=0)

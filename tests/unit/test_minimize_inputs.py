@@ -91,6 +91,10 @@ def bad_options():
     for name in FLAGS:
         yield from ((name, value, TypeError, "True or False") for value in (1, "yes", None))
     yield from (("scaling", value, TypeError, "a gamma rule") for value in (1.0, None, "ceiling"))
+    yield from (("metric", value, TypeError, "a rule such as mblsr1.metric.diagonal()") for value in (1.0, "I", [1]))
+    yield from (("blocks", value, TypeError, "a sequence of shapes") for value in (1, "784 50", True))
+    yield from (("blocks", value, ValueError, "shapes of positive integers") for value in ([(0, 3)], [2.0], [(2, -1)]))
+    yield "blocks", [], ValueError, "one shape at least"
 
 
 def test_every_option_has_bad_values_here():
@@ -128,7 +132,7 @@ def test_the_ends_of_each_range_are_in_or_out_as_printed(name):
 def test_an_unknown_option_is_named_with_the_known_ones():
     with pytest.raises(TypeError, match="memroy"):
         Options(memroy=3)
-    with pytest.raises(TypeError, match=r"^memroy: unknown option; the options are memory, .*check_both$"):
+    with pytest.raises(TypeError, match=r"^memroy: unknown option; the options are memory, .*metric$"):
         Options().replace(memroy=3)
     for preset in (Options.paper, Options.l_ssr1_tr):
         with pytest.raises(TypeError, match=r"^memroy: unknown option"):

@@ -16,6 +16,8 @@ __all__ = ["GramBlocks", "NewPair", "PairMemory"]
 
 #: Above this (||y||/||s||)^2 a pair is refused: gamma^2, and sums of k such terms, must not overflow.
 _LARGEST_CURVATURE_SQUARE = 1e300
+#: Columns of the Gram matrix that are made in one pass.
+_AT_ONCE = 16
 
 
 class GramBlocks(NamedTuple):
@@ -101,6 +103,20 @@ class PairMemory:
         if len(self.order) > self.limit:
             self.order = self.order[len(self.order) - self.limit :]
             self._changed()
+
+    def transform(self, of_step: Callable[[Array], Array], of_difference: Callable[[Array], Array]) -> None:
+        """Change the coordinates of all pairs, the pending one included, and make their inner products anew."""
+        if self.pending is not None:
+            self.pending = of_step(self.pending[0]), of_difference(self.pending[1])
+        for slot in self.order:
+            for row, change in ((2 * slot, of_step), (2 * slot + 1, of_difference)):
+                self.rows = _array.set_row(self.rows, row, change(self.rows[row, :]))
+        self._changed()
+        used = 2 * (max(self.order) + 1) if self.order else 0
+        for start in range(0, used, _AT_ONCE):
+            some = range(start, min(start + _AT_ONCE, used))
+            products = _array.products(self.active, [self.rows[row, :] for row in some])
+            self.gram[:used, some] = products[:used]
 
     def push(self, s: Array, y: Array) -> None:
         """Hand over a pair; it is judged and stored by the next `project`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,11 @@ from mblsr1.linalg import scaling as scaling_rules
 from mblsr1.linalg.scaling import ScalingRule
 from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, StepRule, sr1_trust_region
 from mblsr1.problem import Oracle
+from mblsr1.rules import metric as metric_rules
 from mblsr1.rules import pairs as pair_rules
 from mblsr1.rules import radius as radius_rules
 from mblsr1.rules.batch import default_check_size, noise_growth, progress_check
+from mblsr1.rules.metric import MetricRule
 from mblsr1.rules.pairs import PairRule
 from mblsr1.steps.get_step import LineSearchSettings, get_step
 from mblsr1.steps.model import ModelBuilder, better_model, lbfgs_model, smoothed_model, sr1_model
@@ -116,6 +118,11 @@ class Options:
         momentum > 0 where sgd_weight > 0.
     check_both : bool
         Evaluate both iterates of a progress check on the new sample.
+    blocks : None or sequence of shapes
+        What is known of the parameters' structure: shapes of the arrays that make up w, in order. The trust region is
+        then measured in a metric that is learnt from them, `mblsr1.metric.kronecker(blocks)`.
+    metric : None or callable
+        Another metric, see `mblsr1.metric`. Neither is part of the line search.
 
     Examples
     --------
@@ -162,6 +169,8 @@ class Options:
     averaging: float = 0.0
     mixing: str = "convex"
     check_both: bool = False
+    blocks: Sequence[tuple[int, ...] | int] | None = None
+    metric: MetricRule | None = None
 
     def __post_init__(self) -> None:
         if self.memory is not None:
@@ -178,6 +187,7 @@ class Options:
                 raise TypeError(f"{name}: must be True or False, got {getattr(self, name)!r}")
         if not callable(self.scaling):
             raise TypeError(f"scaling: must be a gamma rule such as mblsr1.scaling.ceiling(), got {self.scaling!r}")
+        self._check_metric()
         self._check_sizes()
         self._check_combinations()
         self._use_python_numbers()
@@ -198,6 +208,17 @@ class Options:
                 raise ValueError(f"restart_memory: must be None or in [0, memory={most}], got {self.restart_memory!r}")
         if not callable(self.check_size) and self.check_size != "all":
             _integer("check_size", self.check_size, 1, ', "all" or a function of the batch size')
+
+    def _check_metric(self) -> None:
+        if self.blocks is not None:
+            object.__setattr__(self, "blocks", metric_rules.checked_shapes(self.blocks))
+        if self.metric is not None and not callable(self.metric):
+            raise TypeError(f"metric: must be None or a rule such as mblsr1.metric.diagonal(), got {self.metric!r}")
+        if self.metric is not None and self.blocks is not None:
+            raise ValueError("metric: must be None where blocks are given, which stand for metric.kronecker(blocks)")
+        for name in ("metric", "blocks"):
+            if getattr(self, name) is not None and self.globalization == "line-search":
+                raise ValueError(f'{name}: must be None with globalization="line-search", got {getattr(self, name)!r}')
 
     def _check_combinations(self) -> None:
         if self.progress_decrease + self.progress_fraction <= 0.0:
@@ -319,8 +340,15 @@ def mb_lsr1(options: Options | None = None, whole: bool = False) -> Method:
         whole=Regime(_stepping(o, o.whole_matrix), on_whole),
         pairs=_pair_rule(o),
         batch=_batch_rule(o, overlap),
+        metric=_metric_rule(o),
     )
     return sr1_trust_region("mb-lsr1", memory, o.initial_radius, rules, overlap)
+
+
+def _metric_rule(o: Options) -> MetricRule:
+    if o.blocks is not None:
+        return metric_rules.kronecker(o.blocks)
+    return metric_rules.identity() if o.metric is None else o.metric
 
 
 def _pair_rule(o: Options) -> PairRule:
@@ -349,7 +377,9 @@ def _overlapping(o: Options) -> StepRule:
 
     def step(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
         delta = annealed(state.radius.delta, oracle.share_spent) if o.anneal else state.radius.delta
-        trial, mean = overlap_step(oracle, point, state.memory, delta, state.carried, o.gradient_memory, build)
+        trial, mean = overlap_step(
+            oracle, point, state.memory, delta, state.carried, o.gradient_memory, build, state.metric
+        )
         return trial._replace(radius=state.radius.delta), mean
 
     return step
@@ -364,7 +394,7 @@ def _stepping(o: Options, matrix: str) -> StepRule:
             if oracle.is_full and o.memory is None:
                 state.memory.keep_newest(WHOLE_MEMORY)
             delta, floor = state.radius.delta, state.radius.smallest
-            return resolve(oracle, point, state.memory, delta, floor, build), Carried()
+            return resolve(oracle, point, state.memory, delta, floor, build, state.metric), Carried()
 
         return resolving
     settings = LineSearchSettings(

@@ -9,8 +9,10 @@ import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
+from mblsr1.linalg.metric import IDENTITY, Metric
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.problem import Oracle
+from mblsr1.rules.metric import MetricRule, identity
 from mblsr1.rules.pairs import PairRule
 from mblsr1.rules.radius import RadiusRule, RadiusState
 from mblsr1.rules.warm_start import sample_pairs
@@ -32,6 +34,7 @@ class SR1State(NamedTuple):
     carried: Carried
     failures: int
     n_restarts: int
+    metric: Metric = IDENTITY
 
 
 StepRule = Callable[[Oracle, Point, SR1State], tuple[Trial, Carried]]
@@ -51,6 +54,7 @@ class Rules(NamedTuple):
     whole: Regime
     pairs: PairRule
     batch: BatchRule
+    metric: MetricRule = identity()
 
 
 def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules, overlap: float = 0.0) -> Method:
@@ -58,7 +62,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
 
     def init(w: Array) -> SR1State:
         radius = rules.noisy.radius.init(initial_radius, max(1.0, _array.norm(w)), _array.eps(w))
-        return SR1State(PairMemory(w, memory), radius, Carried(), 0, 0)
+        return SR1State(PairMemory(w, memory), radius, Carried(), 0, 0, rules.metric(w))
 
     def step(oracle: Oracle, state: SR1State, point: Point, rng: np.random.Generator) -> tuple[SR1State, Outcome]:
         regime = rules.whole if oracle.is_full else rules.noisy
@@ -69,7 +73,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)
         radius = regime.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
-        fill = _filler(oracle, trial.point, rng)
+        fill = _filler(oracle, trial.point, rng, state.metric)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
         failures = state.failures + 1 if _is_idle(radius, trial, point) else 0
         state = state._replace(radius=radius, failures=failures, n_restarts=state.n_restarts + restarted)
@@ -86,8 +90,10 @@ def _is_idle(radius: RadiusState, trial: Trial, point: Point) -> bool:
     return radius.delta <= radius.smallest and trial.achieved >= -rounding
 
 
-def _filler(oracle: Oracle, point: Point, rng: np.random.Generator) -> Callable[[int], list[tuple[Array, Array]]]:
-    return lambda count: sample_pairs(count, point, oracle.gradient, oracle.hvp, rng)
+def _filler(
+    oracle: Oracle, point: Point, rng: np.random.Generator, metric: Metric
+) -> Callable[[int], list[tuple[Array, Array]]]:
+    return lambda count: sample_pairs(count, point, oracle.gradient, oracle.hvp, rng, metric)
 
 
 def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tuple[SR1State, Outcome]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from mblsr1 import _array
+from mblsr1.linalg.metric import IDENTITY, Metric
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.problem import Oracle
 from mblsr1.rules.averaging import added
@@ -23,7 +24,14 @@ _LAST_PART, _LAST_SHARE = 0.25, 1e-3
 
 
 def overlap_step(
-    oracle: Oracle, point: Point, memory: PairMemory, delta: float, mean: Carried, beta: float, build: ModelBuilder
+    oracle: Oracle,
+    point: Point,
+    memory: PairMemory,
+    delta: float,
+    mean: Carried,
+    beta: float,
+    build: ModelBuilder,
+    metric: Metric = IDENTITY,
 ) -> tuple[Trial, Carried]:
     """Make a step on one batch.
 
@@ -41,6 +49,8 @@ def overlap_step(
         Its weight on the past.
     build : callable
         (memory, linear term) -> Subproblem.
+    metric : Metric
+        In whose coordinates the model is made and the radius counts.
 
     Returns
     -------
@@ -51,13 +61,15 @@ def overlap_step(
         The average with this batch's gradient.
     """
     mean = added(mean, point.g, beta)
-    problem = build(memory, mean.vector)
+    metric.observe(point.g, memory)
+    problem = build(memory, metric.of_gradient(mean.vector))
     if not (0.0 < problem.g_norm < math.inf and oracle.norm_at(point) > 0.0):
         return Trial(radius=delta, stationary=True), mean
     sol = problem.solve(delta)
     shared = oracle.shared
     f, g = shared.loss(point.w), shared.gradient(point.w)
-    w = point.w + sol.p
+    p = metric.to_step(sol.p)
+    w = point.w + p
     f_new, g_new = shared.loss(w), shared.gradient(w)
     trial = Trial(s_norm=sol.norm, on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, slope=sol.slope)
     if g is None or g_new is None or not math.isfinite(f_new):
@@ -65,8 +77,8 @@ def overlap_step(
         return trial, mean
     curvature = -sol.slope - sol.sigma * sol.norm * sol.norm  # p'Bp, since (B + sigma I) p = -mean
     return trial._replace(
-        point=Point(w, f_new, g_new), s=sol.p, y=g_new - g, decrease=f_new - f,
-        predicted=_array.dot(g, sol.p) + 0.5 * curvature, achieved=f_new - f, alpha=1.0,
+        point=Point(w, f_new, g_new), s=sol.p, y=metric.of_gradient(g_new - g), decrease=f_new - f,
+        predicted=_array.dot(g, p) + 0.5 * curvature, achieved=f_new - f, alpha=1.0,
     ), mean  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from mblsr1 import _array
 from mblsr1._array import Array
+from mblsr1.linalg.metric import IDENTITY, Metric
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.subproblem import Subproblem, TrustRegionSolution
 from mblsr1.problem import Oracle
@@ -27,6 +28,13 @@ _SMALLEST_SHARE, _LARGEST_SHARE = 0.1, 0.5
 _SLACK = 10.0
 
 
+class Step(NamedTuple):
+    """A step and where it leads."""
+
+    p: Array
+    w: Array
+
+
 class _Try(NamedTuple):
     f: float
     g: Array | None
@@ -35,36 +43,59 @@ class _Try(NamedTuple):
     slope: float = NAN  # along p at w + p
 
 
-def resolve(oracle: Oracle, point: Point, memory: PairMemory, delta: float, floor: float, build: ModelBuilder) -> Trial:
+def resolve(
+    oracle: Oracle,
+    point: Point,
+    memory: PairMemory,
+    delta: float,
+    floor: float,
+    build: ModelBuilder,
+    metric: Metric = IDENTITY,
+) -> Trial:
     """Make the step of one iteration: the first of a sequence of radii at which the model holds.
+
+    The model is made, and the radius counts, in the coordinates of `metric`.
 
     A rejected point whose gradient is at hand gives a pair as well. `point` of the result is None
     where no radius down to `floor` helped.
     """
     slack = _SLACK * _array.loss_eps(point.w) * max(1.0, abs(point.f))
-    problem = build(memory, point.g)
+    metric.observe(point.g, memory)
+    g = metric.of_gradient(point.g)
+    problem = build(memory, g)
     if not 0.0 < problem.g_norm < math.inf:
         return Trial(radius=delta, stationary=True)
     rejections = 0
     while rejections < _MAX_REJECTIONS and (delta > floor or rejections == 0):
         sol = problem.solve(delta)
-        w = point.w + sol.p
-        tried = _try(oracle, point, problem, sol, w, slack)
-        if tried.accepted and tried.g is not None:
-            return _accepted(point, sol, w, tried, delta, slack, rejections)
+        p = metric.to_step(sol.p)
+        w = point.w + p
+        tried = _try(oracle, point, problem, sol, Step(p, w), slack, metric)
+        y = None if tried.g is None else metric.of_gradient(tried.g - point.g)
+        if tried.accepted:
+            return _accepted(sol, w, tried, point.f, y, delta, slack, rejections)
         rejections += 1
         delta = _smaller(point, sol, tried, delta)
-        if tried.g is not None:
-            memory.push(sol.p, tried.g - point.g)
-            problem = build(memory, point.g)
+        if y is not None:
+            memory.push(sol.p, y)
+            problem = build(memory, g)
     return Trial(radius=delta, rejections=rejections)
 
 
-def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolution, w: Array, slack: float) -> _Try:
+def _try(
+    oracle: Oracle,
+    point: Point,
+    problem: Subproblem,
+    sol: TrustRegionSolution,
+    step: Step,
+    slack: float,
+    metric: Metric,
+) -> _Try:
     """Evaluate a trial point; the gradient only where the loss did not rise, unless it comes free."""
     if not (math.isfinite(sol.norm) and sol.model_change < 0.0):
         return _Try(math.inf, None, -math.inf, False)
-    oracle.look_along(sol.p)
+    p, w = step
+    oracle.look_along(p)
     f = oracle.loss(w)
     change = f - point.f
     ratio = (change - slack) / (sol.model_change - slack) if math.isfinite(f) else -math.inf
@@ -75,7 +106,8 @@ def _try(oracle: Oracle, point: Point, problem: Subproblem, sol: TrustRegionSolu
         return _Try(f, None, ratio, False)
     accepted = ratio > _ACCEPT
     if accepted and abs(change) <= slack:  # rounding: the gradient decides
-        accepted = oracle.norm_at(Point(w, f, g)) < problem.g_norm
+        new = oracle.norm_at(Point(w, f, g)) if metric is IDENTITY else _array.norm(metric.of_gradient(g))
+        accepted = new < problem.g_norm
     return _Try(f, g, ratio, accepted, oracle.slope)
 
 
@@ -87,12 +119,11 @@ def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) 
 
 
 def _accepted(
-    point: Point, sol: TrustRegionSolution, w: Array, tried: _Try, delta: float, slack: float, rejections: int
+    sol: TrustRegionSolution, w: Array, tried: _Try, f: float, y: Array, delta: float, slack: float, rejections: int
 ) -> Trial:
-    assert tried.g is not None and point.g is not None
-    change = tried.f - point.f
+    change = tried.f - f
     return Trial(
-        point=Point(w, tried.f, tried.g), s=sol.p, y=tried.g - point.g, s_norm=sol.norm,
+        point=Point(w, tried.f, tried.g), s=sol.p, y=y, s_norm=sol.norm,
         decrease=change if abs(sol.model_change) > slack else NAN, predicted=sol.model_change, achieved=change,
         on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, alpha=1.0, slope=sol.slope,
         slope_new=tried.slope, rejections=rejections,
