@@ -89,8 +89,8 @@ class KroneckerSettings(NamedTuple):
 
     exponent: float = 0.25
     memory: float = 0.95
-    every: int = 10
-    floor: float = 1e-4
+    every: int = 20
+    floor: float = 1e-2
     largest_side: int = 1024
 
 

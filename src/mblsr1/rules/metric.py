@@ -111,8 +111,8 @@ def checked_shapes(blocks: Any) -> tuple[Shape, ...]:
         sides = (shape,) if isinstance(shape, numbers.Integral) else shape
         whole = hasattr(sides, "__iter__") and all(isinstance(n, numbers.Integral) for n in sides)
         if not (whole and all(int(n) > 0 for n in sides)):
-            raise ValueError(f"blocks: must be shapes of positive integers, got {shape!r}")
+            raise ValueError(f"blocks: must be shapes of positive integers, got {shape!r} in {blocks!r}")
         shapes.append(tuple(int(n) for n in sides))
     if not shapes:
-        raise ValueError("blocks: must be a sequence of one shape at least, got none")
+        raise ValueError(f"blocks: must be a sequence of one shape at least, got {blocks!r}")
     return tuple(shapes)
