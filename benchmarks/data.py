@@ -1,8 +1,9 @@
 """Data sets of the benchmarks: .npz files by name, from the folder in the environment variable MBLSR1_DATA.
 
 Files: ``mnist.npz`` (x_train, y_train, x_test, y_test, uint8), ``cifar10_jpeg.npz`` (all images as JPEG:
-jpeg_header, train_bytes, train_offsets, y_train and the same for test), and one file an imbalanced set
-(``ecoli.npz``, ...: X, and y with +1 for the minority).
+jpeg_header, train_bytes, train_offsets, y_train and the same for test), ``cifar10.npz`` (10,000 training and 2,000
+test images: x_train, y_train, x_test, y_test, uint8), and one file an imbalanced set (``ecoli.npz``, ...: X, and y
+with +1 for the minority).
 """
 
 from __future__ import annotations
@@ -62,6 +63,16 @@ def cifar_small(cache: Path) -> Split:
     return Split(*_standardised(z["X"], z["X_test"], z["y"], z["y_test"]))
 
 
+def cifar_images(n_train: int, side: int) -> Split:
+    """Return CIFAR-10 images averaged to 3 x `side` x `side`, each channel standardised, float32; the first of each."""
+    z = load("cifar10")
+    X, X_test = (_averaged(z[name], side).transpose(0, 3, 1, 2) for name in ("x_train", "x_test"))
+    X, y = X[:n_train], z["y_train"][:n_train].astype(np.int64)
+    mean, sd = (f(X, axis=(0, 2, 3), keepdims=True) for f in (np.mean, np.std))
+    X, X_test = (np.ascontiguousarray((part - mean) / sd, dtype=np.float32) for part in (X, X_test))
+    return Split(X, y, X_test, z["y_test"].astype(np.int64))
+
+
 def imbalanced(name: str) -> Split:
     """Return an imbalanced set, class 1 the minority: a random 80/20 split, the same in every run, standardised."""
     z = load(name)
@@ -79,8 +90,16 @@ def _decoded(z: Any, part: str) -> NDArray[np.float64]:
     pooled = np.empty((len(ends) - 1, 8, 8, 3))
     for i in range(len(pooled)):
         image = Image.open(io.BytesIO(header + stream[ends[i] : ends[i + 1]]))
-        pooled[i] = np.asarray(image, dtype=float).reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
+        pooled[i] = _averaged(np.asarray(image)[None], 8)[0]
     return pooled.reshape(len(pooled), -1)
+
+
+def _averaged(images: Any, side: int) -> NDArray[np.float64]:
+    """Images x rows x columns x channels, each side x side pixels of equal blocks' means."""
+    n, full, _, channels = images.shape
+    block = full // side
+    blocks: NDArray[np.float64] = images.reshape(n, side, block, side, block, channels).mean(axis=(2, 4), dtype=float)
+    return blocks
 
 
 def _standardised(X: Any, X_test: Any, y: Any, y_test: Any) -> tuple[Any, Any, Any, Any]:

@@ -98,30 +98,24 @@ class Perceptron(Network):
         return loss, np.concatenate(parts[::-1])
 
 
-class NetDNN(Network):
-    """Convolution 5x5x32, pooling, twice; 64 units, 10 classes; 59,946 parameters; in torch, float32, on the CPU.
+class TorchNetwork(Network):
+    """A network in torch, float32, on the CPU; `_forward` comes with the kind of network."""
 
-    The layers are inferred from the parameter count of the paper's NetDNN; rectifiers between them.
-    """
-
-    def __init__(self) -> None:
-        shapes = [(32, 1, 5, 5), (32,), (32, 32, 5, 5), (32,), (512, 64), (64,), (64, 10), (10,)]
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__(shapes, np.float32)
 
     def _forward(self, parts: list[Any], X: Any) -> Any:
-        from torch.nn import functional as F
+        raise NotImplementedError
 
-        c1, b1, c2, b2, w3, b3, w4, b4 = parts
-        h = F.max_pool2d(F.relu(F.conv2d(X[:, None], c1, b1)), 2)
-        h = F.max_pool2d(F.relu(F.conv2d(h, c2, b2)), 2)
-        return F.relu(h.flatten(1) @ w3 + b3) @ w4 + b4
+    def _evaluate(self, parts: list[Any], X: Any) -> Any:
+        return self._forward(parts, X)
 
     def scores(self, w: Any, X: Any) -> Any:
         """Scores per sample and class."""
         import torch
 
         with torch.no_grad():
-            return self._forward(self.unpack(torch.from_numpy(w)), torch.from_numpy(X)).numpy()
+            return self._evaluate(self.unpack(torch.from_numpy(w)), torch.from_numpy(X)).numpy()
 
     def loss_and_gradient(self, w: Any, batch: Any) -> tuple[float, Any]:
         """Mean cross-entropy over the batch, and its gradient, as NumPy."""
@@ -132,3 +126,107 @@ class NetDNN(Network):
         loss = torch.nn.functional.cross_entropy(self._forward(self.unpack(leaf), X), y)
         loss.backward()
         return float(loss.detach()), leaf.grad.numpy()
+
+
+class NetDNN(TorchNetwork):
+    """Convolution 5x5x32, pooling, twice; 64 units, 10 classes; 59,946 parameters.
+
+    The layers are inferred from the parameter count of the paper's NetDNN; rectifiers between them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__([(32, 1, 5, 5), (32,), (32, 32, 5, 5), (32,), (512, 64), (64,), (64, 10), (10,)])
+
+    def _forward(self, parts: list[Any], X: Any) -> Any:
+        from torch.nn import functional as F
+
+        c1, b1, c2, b2, w3, b3, w4, b4 = parts
+        h = F.max_pool2d(F.relu(F.conv2d(X[:, None], c1, b1)), 2)
+        h = F.max_pool2d(F.relu(F.conv2d(h, c2, b2)), 2)
+        return F.relu(h.flatten(1) @ w3 + b3) @ w4 + b4
+
+
+class ResNet20(TorchNetwork):
+    """Residual net of 20 layers for three-channel images, projections where the width changes; 272,474 parameters.
+
+    Batch norm: loss and gradient take means and variances from the samples of the call itself, so a trial leaves
+    nothing behind. `scores` takes them from `reference`, the same training images each time; there are no running
+    averages. A scale is stored as its difference from 1, so that zeros are its start.
+
+    Parameters
+    ----------
+    reference : array, (images, 3, height, width)
+        Training images.
+    """
+
+    WIDTHS, BLOCKS, PARAMETERS = (16, 32, 64), 3, 272_474
+
+    def __init__(self, reference: Any) -> None:
+        shapes, before = self._convolution(3, 16, 3), 16
+        for width in self.WIDTHS:
+            for _ in range(self.BLOCKS):
+                shapes += self._convolution(before, width, 3) + self._convolution(width, width, 3)
+                shapes += self._convolution(before, width, 1) if before != width else []
+                before = width
+        super().__init__([*shapes, (before, 10), (10,)])
+        assert self.ends[-1] == self.PARAMETERS, self.ends[-1]
+        self.reference = reference
+
+    @staticmethod
+    def _convolution(before: int, after: int, side: int) -> list[tuple[int, ...]]:
+        return [(after, before, side, side), (after,), (after,)]
+
+    def _forward(self, parts: list[Any], X: Any) -> Any:
+        return self._through(Convolutions(parts), X)
+
+    def _evaluate(self, parts: list[Any], X: Any) -> Any:
+        import torch
+
+        first = Convolutions(parts)
+        self._through(first, torch.from_numpy(self.reference))
+        return self._through(Convolutions(parts, first.moments), X)
+
+    def _through(self, layers: Convolutions, X: Any) -> Any:
+        import torch
+
+        h = layers(X.to(memory_format=torch.channels_last)).relu()  # the faster layout
+        for number in range(len(self.WIDTHS) * self.BLOCKS):
+            narrows = number > 0 and number % self.BLOCKS == 0
+            stride = 2 if narrows else 1
+            inner = layers(layers(h, stride).relu())
+            h = (inner + (layers(h, stride) if narrows else h)).relu()
+        weights, bias = layers.rest()
+        return h.mean((2, 3)) @ weights + bias
+
+
+class Convolutions:
+    """Convolution and batch norm, a layer a call, with the next parameters of `parts`.
+
+    Parameters
+    ----------
+    parts : list of tensors
+        Weights, scale - 1 and shift of each layer, then what `rest` returns.
+    moments : list of (mean, variance), optional
+        Of each layer; where left out they are the batch's own, and are collected.
+    """
+
+    def __init__(self, parts: list[Any], moments: list[Any] | None = None) -> None:
+        self._parts, self._collects = iter(parts), moments is None
+        self.moments = moments or []
+        self._layer = -1
+
+    def __call__(self, h: Any, stride: int = 1) -> Any:
+        """Return the next layer's output."""
+        from torch.nn import functional as F
+
+        weights, scale, shift = (next(self._parts) for _ in range(3))
+        z = F.conv2d(h, weights, stride=stride, padding=weights.shape[-1] // 2)
+        self._layer += 1
+        if self._collects:
+            self.moments.append((scale.new_zeros(scale.shape), scale.new_ones(scale.shape)))
+        mean, variance = self.moments[self._layer]
+        return F.batch_norm(z, mean, variance, 1.0 + scale, shift, training=self._collects, momentum=1.0)
+
+    def rest(self) -> list[Any]:
+        """Return the parameters that no call has used."""
+        return list(self._parts)

@@ -11,7 +11,7 @@ from benchmarks.tune import stochastic
 from benchmarks.tune.report import Best, Table, against
 from benchmarks.tune.tasks import TASKS
 
-SHOWN = ("mnist", "cifar10 8x8", "netdnn", "letter_img", "us_crime", "satimage")
+SHOWN = ("mnist", "cifar10 8x8", "netdnn", "resnet20", "letter_img", "satimage")
 COLORS = {
     "mblsr1 default": "#0b6e99", "SGD": "#ffa600", "Adam": "#ef5675", "AdamW cosine": "#b34766",
     "schedule-free AdamW": "#7a5195", "SOAP": "#8a8a8a",
@@ -38,10 +38,10 @@ def mean_curve(best: Best) -> tuple[np.ndarray, np.ndarray]:
 
 
 def curves(found: Table, path: Path) -> None:
-    """Draw loss against cost on four tasks."""
+    """Draw loss against cost on six tasks."""
     plt = _pyplot()
-    tasks = [t for t in SHOWN if t in found][:4]
-    fig, axes = plt.subplots(2, 2, figsize=(11, 7.6), layout="constrained")
+    tasks = [t for t in SHOWN if t in found]
+    fig, axes = plt.subplots(2, 3, figsize=(15, 7.6), layout="constrained")
     for ax, task in zip(axes.flat, tasks, strict=False):
         for family, best in found[task].items():
             bold = family.startswith("mblsr1")

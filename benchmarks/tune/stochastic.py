@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import itertools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -88,17 +89,28 @@ def settings(task: str, family: str, options: dict[str, Any], seed: int, epochs:
 def jobs(
     tasks: list[str], seeds: int, families: list[str] | None = None, epochs: float | None = None
 ) -> list[Settings]:
-    """Runs that are missing, task by task, one seed after the other."""
-    have = STORE.finished()
+    """Runs that are missing, task by task, one seed after the other; of a thrifty task those that can be told."""
+    have, newest = STORE.finished(), STORE.newest()
     chosen = {f: g for f, g in grids().items() if families is None or f in families}
     runs = [
         settings(task, family, options, seed, epochs)
         for task in tasks
         for seed in range(seeds)
         for family, grid in chosen.items()
-        for options in grid
+        if TASKS[task].families is None or family in TASKS[task].families
+        for options in (_thrifty(newest, task, family, epochs) if TASKS[task].thrifty and seed else grid)
     ]
     return list({key(r): r for r in runs if key(r) not in have}.values())
+
+
+def _thrifty(newest: dict[str, Any], task: str, family: str, epochs: float | None) -> list[dict[str, Any]]:
+    """The setting with the smallest loss on seed 0, once all of the grid has run there."""
+    grid = grids()[family]
+    keys = [key(settings(task, family, options, 0, epochs), versioned=False) for options in grid]
+    if not all(k in newest for k in keys):
+        return []
+    losses = [newest[k]["result"]["loss"] for k in keys]
+    return [min(zip(losses, grid, strict=True), key=lambda pair: math.inf if pair[0] is None else pair[0])[1]]
 
 
 def work(run: Settings) -> None:

@@ -1,7 +1,8 @@
 """Stochastic tasks: which of them select the default settings, and which only report.
 
 "selection": MNIST, CIFAR-10 averaged to 8 x 8, six imbalanced sets and NetDNN, looked at while settings
-are chosen. "reporting": eight further imbalanced sets, run only with settings that stand.
+are chosen. "reporting": eight further imbalanced sets and ResNet20 with batch norm, run only with settings that
+stand. "own batch": first-order methods on MNIST at batches of their own, for the comparison with mblsr1's large one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import functools
 from typing import NamedTuple
 
 from benchmarks import data
-from benchmarks.tune.networks import NetDNN, Network, Perceptron
+from benchmarks.tune.networks import NetDNN, Network, Perceptron, ResNet20
 from benchmarks.tune.store import CACHE
 
 SELECTION_SETS = ("ecoli", "oil", "yeast_me2", "us_crime", "satimage", "letter_img")
@@ -20,12 +21,18 @@ REPORTING_SETS = (
 
 
 class Task(NamedTuple):
-    """Data, batch (0: an eighth of the set), passes over the data, and role."""
+    """Data, batch (0: an eighth of the set), passes over the data, and role.
+
+    `families` are the only ones that run; None: all. Where `thrifty`, a grid is run on seed 0 alone, and the best of
+    it on the other seeds.
+    """
 
     data: str
     batch: int
     epochs: float
     role: str = "selection"
+    families: tuple[str, ...] | None = None
+    thrifty: bool = False
 
 
 #: Smallest first.
@@ -38,6 +45,9 @@ TASKS: dict[str, Task] = {
     "cifar10 8x8": Task("cifar", 4096, 15),
     "mnist": Task("mnist", 4096, 15),
     "netdnn": Task("netdnn", 1024, 8),
+    "resnet20": Task("resnet20", 512, 12, "reporting", thrifty=True),
+    "mnist 64 long": Task("mnist", 64, 15, "own batch", ("SGD", "Adam")),
+    "mnist 256 long": Task("mnist", 256, 15, "own batch", ("SGD", "Adam")),
 }
 
 
@@ -51,5 +61,8 @@ def setting(name: str) -> tuple[Network, data.Split]:
     if name == "netdnn":
         split = data.mnist(flat=False, n_train=12_000)
         return NetDNN(), split._replace(X=split.X.astype("float32"), X_test=split.X_test.astype("float32"))
+    if name == "resnet20":
+        split = data.cifar_images(n_train=4_096, side=16)
+        return ResNet20(split.X[:500]), split
     split = data.imbalanced(name)
     return Perceptron(split.X.shape[1], 50, 2), split

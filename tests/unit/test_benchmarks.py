@@ -174,8 +174,10 @@ def test_the_gradient_of_the_perceptron_is_that_of_its_loss():
     assert g @ v == pytest.approx(slope, rel=1e-6)
 
 
-def test_netdnn_has_the_parameters_it_says():
-    assert module("tune.networks").NetDNN().ends[-1] == 59_946
+def test_networks_have_the_parameters_of_the_paper():
+    networks = module("tune.networks")
+    assert networks.NetDNN().ends[-1] == 59_946
+    assert networks.ResNet20(None).ends[-1] == 272_474
 
 
 @pytest.fixture
@@ -201,6 +203,47 @@ def test_a_run_spends_its_budget_and_is_not_made_twice(small_task, store, family
     assert small_task.jobs(["ecoli"], 1, [family], epochs=3) == jobs[1:]
 
 
+def test_other_seeds_of_a_thrifty_task_run_the_best_of_seed_0(small_task, store, monkeypatch):
+    tasks = module("tune.tasks")
+    monkeypatch.setitem(tasks.TASKS, "ecoli", tasks.TASKS["ecoli"]._replace(thrifty=True))
+    grid = small_task.jobs(["ecoli"], 3, ["SGD"])
+    assert {job["seed"] for job in grid} == {0}
+    for job in grid:
+        store.save(job, {"loss": None if job["options"]["rate"] == 1.0 else abs(job["options"]["rate"] - 0.1)})
+    rest = small_task.jobs(["ecoli"], 3, ["SGD"])
+    assert [(job["seed"], job["options"]["rate"]) for job in rest] == [(1, 0.1), (2, 0.1)]
+
+
+def test_first_order_methods_at_their_own_batch_meet_the_default_at_its_own():
+    report = module("tune.report")
+    found = {
+        "mnist": {"mblsr1 default": report.Best({}, [run(1.0)], "1")},
+        "mnist 64 long": {"SGD": report.Best({"rate": 0.1}, [{**run(2.0), "steps": 200}], "1")},
+    }
+    assert "| SGD | 3 | rate 0.1 | 2 ± 0 | 0.5000 ± 0 | 0.50 | 200 | 20.0 |" in report.own_batches(found)
+    assert list(report.at_equal_batch(found)) == ["mnist"]
+
+
+def test_batch_norm_leaves_nothing_behind_and_the_gradient_is_that_of_the_loss():
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((8, 3, 8, 8)), rng.integers(0, 10, 8)
+    network = module("tune.networks").ResNet20(X)
+    w = network.start(rng).astype(float)
+    f, g = network.loss_and_gradient(w, (X, y))
+    v = rng.standard_normal(w.size) / 100
+    h = 1e-5
+    slope = (network.loss_and_gradient(w + h * v, (X, y))[0] - network.loss_and_gradient(w - h * v, (X, y))[0]) / (
+        2 * h
+    )
+    assert g @ v == pytest.approx(slope, rel=1e-3)
+    assert network.loss_and_gradient(w, (X, y))[0] == f
+    assert network.loss(w, X, y) == pytest.approx(f, abs=0.2)
+    assert network.loss(w, X[:3], y[:3]) == pytest.approx(
+        network.loss(w, X[:3], y[:3], chunk=1), rel=1e-6
+    )  # no sample sees another one
+
+
 def test_a_rate_at_the_end_of_its_grid_is_marked():
     report = module("tune.report")
     assert report.described("SGD", {"rate": 1.0, "momentum": 0.9}) == "rate 1, momentum 0.9*"
@@ -212,14 +255,14 @@ def test_selection_and_reporting_sets_are_apart():
     tasks = module("tune.tasks")
     assert not set(tasks.SELECTION_SETS) & set(tasks.REPORTING_SETS)
     roles = {t.data: t.role for t in tasks.TASKS.values()}
-    assert {name for name, role in roles.items() if role == "reporting"} == set(tasks.REPORTING_SETS)
+    assert {name for name, role in roles.items() if role == "reporting"} == {*tasks.REPORTING_SETS, "resnet20"}
 
 
 def test_only_takes_names_and_roles():
     main, tasks = module("tune.__main__"), module("tune.tasks")
     known = list(tasks.TASKS)
     assert main._chosen(known, ["oil", "ecoli"]) == ["ecoli", "oil"]
-    assert set(main._chosen(known, ["reporting"])) == set(tasks.REPORTING_SETS)
+    assert set(main._chosen(known, ["reporting"])) == {*tasks.REPORTING_SETS, "resnet20"}
     assert main._chosen(known, None) == known
     with pytest.raises(SystemExit, match="unknown: nothing"):
         main._chosen(known, ["nothing"])
