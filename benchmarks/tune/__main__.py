@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.tune import deterministic, report_deterministic, stochastic
+from benchmarks.tune import deterministic, report, report_deterministic, stochastic
 from benchmarks.tune.problems import NAMES
 from benchmarks.tune.store import run_all
 from benchmarks.tune.tasks import TASKS
@@ -81,12 +81,11 @@ def _stochastic(args: argparse.Namespace) -> int:
         args.minutes = (end - time.monotonic()) / 60.0
         if _run(stochastic.work, stochastic.jobs(tasks, args.seeds, args.methods, args.epochs), args):
             return 1
+    print(report.losses(tasks, args.methods or stochastic.grids(), args.seeds))
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
-    from benchmarks.tune import report
-
     print(report.write(args.seeds))
     return 0
 

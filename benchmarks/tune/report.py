@@ -6,6 +6,7 @@ A run that did not stay finite counts as an infinite loss; a setting that lacks 
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable
@@ -32,6 +33,7 @@ class Best(NamedTuple):
     options: dict[str, Any]
     runs: list[dict[str, Any]]
     version: str
+    complete: bool = True  # whether all of the grid has all seeds
 
     @property
     def loss(self) -> float:
@@ -58,7 +60,9 @@ Table = dict[str, dict[str, Best]]
 
 def chosen(grid: Iterable[tuple[dict[str, Any], list[dict[str, Any]], str]], seeds: int) -> Best | None:
     """Return the best setting of a grid of (options, runs, version) that has all its seeds."""
-    whole = [Best(*g) for g in grid if len(g[1]) == seeds]
+    grid = list(grid)
+    whole = [g for g in grid if len(g[1]) == seeds]
+    whole = [Best(*g, complete=len(whole) == len(grid)) for g in whole]
     return min(whole, key=lambda b: b.loss, default=None)
 
 
@@ -109,19 +113,19 @@ def spread(values: list[float], form: str) -> str:
     return f"{statistics.fmean(values):{form}} ± {sd:.1g}"
 
 
-def described(family: str, options: dict[str, Any]) -> str:
-    """Return a setting as text, with a star where its rate is the first or last of the grid."""
+def described(family: str, best: Best) -> str:
+    """Return a setting as text; a star: its rate ends the grid, a dagger: seed 0 alone chose it."""
+    options = best.options
     rates = sorted({o["rate"] for o in stochastic.grids().get(family, []) if "rate" in o})
     star = "*" if rates and options.get("rate") in (rates[0], rates[-1]) else ""
     texts = [f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in options.items()]
-    return (", ".join(texts) or "-") + star
+    return (", ".join(texts) or "-") + star + ("" if best.complete else "†")
 
 
 def task_table(task: str, row: dict[str, Best]) -> str:
     """Return one task's families: setting, loss, accuracy, ratio and time."""
     t, any_run = TASKS[task], next(iter(row.values())).runs[0]
-    thrift = "; grids on seed 0 alone, the best of each on the other seeds" if t.thrifty else ""
-    title = f"{any_run['n_samples']:,} samples, batch {any_run['batch']:,}, {t.epochs:g} passes; {t.role}{thrift}"
+    title = f"{any_run['n_samples']:,} samples, batch {any_run['batch']:,}, {t.epochs:g} passes; {t.role}"
     lines = [
         f"### {task}",
         "",
@@ -139,7 +143,7 @@ def task_table(task: str, row: dict[str, Best]) -> str:
         name = f"{family} (sees matrices)" if family in stochastic.STRUCTURED else family
         cells = (
             name,
-            described(family, best.options),
+            described(family, best),
             loss,
             accuracy,
             f"{against(row, family):.2f}",
@@ -189,7 +193,7 @@ def own_batch(family: str, best: Best, ours: Best) -> str:
     cells = (
         family,
         f"{best.runs[0]['batch']:,}",
-        described(family, best.options),
+        described(family, best),
         spread(best.values("loss"), ".4g"),
         spread(best.values("accuracy"), ".4f"),
         f"{loss:.2f}",
@@ -198,6 +202,19 @@ def own_batch(family: str, best: Best, ours: Best) -> str:
         f"{statistics.median(best.values('cpu_seconds')):.1f} s",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def losses(tasks: Iterable[str], families: Iterable[str], seeds: int) -> str:
+    """Return the chosen settings' final training losses, and their ratios to the default's."""
+    lines = ["| task | method | setting | train loss | / default's |", "| --- | --- | --- | --- | --- |"]
+    found = collect(seeds)
+    for task, family in itertools.product(tasks, families):
+        row = found.get(task, {})
+        if family in row:
+            ratio = f"{row[family].loss / row[OURS].loss:.2f}" if OURS in row else "-"
+            cells = (task, family, described(family, row[family]), spread(row[family].values("loss"), ".4g"), ratio)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def is_ablation(family: str) -> bool:
@@ -280,7 +297,8 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         f"Seeds 0 to {seeds - 1}; every method starts at the same weights and spends the same number of "
         "sample-gradients. Each family's setting is the one of its grid with the smallest mean final training loss; "
         f"mblsr1 has one setting for all tasks ({codes(found)}; of each run the newest counts). "
-        "Mean ± standard deviation over the seeds, last iterate; a star: the rate is at an end of its grid. "
+        "Mean ± standard deviation over the seeds, last iterate; a star: the rate is at an end of its grid; a dagger: "
+        "the grid was run on seed 0, and only its best setting on the other seeds. "
         f"Losses below {FLOOR:g} count as {FLOOR:g} in ratios. Times are CPU times on a shared machine: a guide only.",
         "Geometric mean of final training loss over that of the best first-order method (SGD, Adam, AdamW or "
         "schedule-free AdamW, each tuned, whichever is best on the task):",

@@ -44,7 +44,7 @@ TASKS: dict[str, Task] = {
     "mnist batch 256": Task("mnist", 256, 3),
     "cifar10 8x8": Task("cifar", 4096, 15),
     "mnist": Task("mnist", 4096, 15),
-    "netdnn": Task("netdnn", 1024, 8),
+    "netdnn": Task("netdnn", 1024, 8, thrifty=True),
     "resnet20": Task("resnet20", 512, 12, "reporting", thrifty=True),
     "mnist 64 long": Task("mnist", 64, 15, "own batch", ("SGD", "Adam")),
     "mnist 256 long": Task("mnist", 256, 15, "own batch", ("SGD", "Adam")),

@@ -244,11 +244,15 @@ def test_batch_norm_leaves_nothing_behind_and_the_gradient_is_that_of_the_loss()
     )  # no sample sees another one
 
 
-def test_a_rate_at_the_end_of_its_grid_is_marked():
+def test_a_rate_at_the_end_of_its_grid_and_a_choice_by_one_seed_are_marked():
     report = module("tune.report")
-    assert report.described("SGD", {"rate": 1.0, "momentum": 0.9}) == "rate 1, momentum 0.9*"
-    assert report.described("SGD", {"rate": 0.1, "momentum": 0.9}) == "rate 0.1, momentum 0.9"
-    assert report.described("mblsr1 default", {}) == "-"
+
+    def text(family, options, complete=True):
+        return report.described(family, report.Best(options, [], "1", complete))
+
+    assert text("SGD", {"rate": 1.0, "momentum": 0.9}) == "rate 1, momentum 0.9*"
+    assert text("SGD", {"rate": 0.1, "momentum": 0.9}, complete=False) == "rate 0.1, momentum 0.9†"
+    assert text("mblsr1 default", {}) == "-"
 
 
 def test_selection_and_reporting_sets_are_apart():
