@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from benchmarks.tune import stochastic
-from benchmarks.tune.report import Best, Table, against
+from benchmarks.tune.report import OURS, Best, Table, against
 from benchmarks.tune.tasks import TASKS
 
 SHOWN = ("mnist", "cifar10 8x8", "netdnn", "resnet20", "letter_img", "satimage")
 COLORS = {
-    "mblsr1 default": "#0b6e99", "SGD": "#ffa600", "Adam": "#ef5675", "AdamW cosine": "#b34766",
+    OURS: "#0b6e99", "mblsr1 paper": "#7fc4b8", "mblsr1 L-SSR1-TR": "#3d7a5a",
+    "SGD": "#ffa600", "Adam": "#ef5675", "AdamW cosine": "#b34766",
     "schedule-free AdamW": "#7a5195", "SOAP": "#8a8a8a",
 }  # fmt: skip
 
@@ -44,7 +45,7 @@ def curves(found: Table, path: Path) -> None:
     fig, axes = plt.subplots(2, 3, figsize=(15, 7.6), layout="constrained")
     for ax, task in zip(axes.flat, tasks, strict=False):
         for family, best in found[task].items():
-            bold = family.startswith("mblsr1")
+            bold = family == OURS
             ax.semilogy(
                 *mean_curve(best), label=family, color=COLORS.get(family), lw=2.6 if bold else 1.5,
                 ls="--" if family in stochastic.STRUCTURED else "-", zorder=3 if bold else 2,
@@ -54,7 +55,8 @@ def curves(found: Table, path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes.flat[len(tasks) :]:
         ax.set_visible(False)
-    axes.flat[0].legend(frameon=False, fontsize=9)
+    lines = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
+    fig.legend(lines.values(), lines.keys(), frameon=False, fontsize=10, loc="outside upper center", ncols=len(lines))
     fig.supxlabel("cost: passes over the data (sample-gradients / N)")
     fig.supylabel("training loss (2,000 samples, mean over seeds)")
     fig.savefig(path, dpi=150)
@@ -70,7 +72,7 @@ def ratios(found: Table, path: Path) -> None:
         points = [(against(found[t], family), i) for i, t in enumerate(tasks)]
         points = [(x, i) for x, i in points if math.isfinite(x)]
         if points:
-            bold = family.startswith("mblsr1")
+            bold = family == OURS
             look = {"color": COLORS.get(family), "s": 70 if bold else 26, "zorder": 2 + bold}
             marker = "s" if family in stochastic.STRUCTURED else "o"
             ax.scatter(*zip(*points, strict=True), label=family, marker=marker, **look)

@@ -46,8 +46,8 @@ TASKS: dict[str, Task] = {
     "mnist": Task("mnist", 4096, 15),
     "netdnn": Task("netdnn", 1024, 8, thrifty=True),
     "resnet20": Task("resnet20", 512, 12, "reporting", thrifty=True),
-    "mnist 64 long": Task("mnist", 64, 15, "own batch", ("SGD", "Adam")),
-    "mnist 256 long": Task("mnist", 256, 15, "own batch", ("SGD", "Adam")),
+    "mnist 64 long": Task("mnist", 64, 15, "own batch", ("SGD", "Adam"), thrifty=True),
+    "mnist 256 long": Task("mnist", 256, 15, "own batch", ("SGD", "Adam"), thrifty=True),
 }
 
 
