@@ -15,7 +15,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import numpy as np  # noqa: E402
-from benchmarks.micro.overhead import Timed  # noqa: E402
+from benchmarks.micro.timing import Timed  # noqa: E402
 from benchmarks.tune.report import machine  # noqa: E402
 from benchmarks.tune.tasks import TASKS, setting  # noqa: E402
 from tqdm import tqdm  # noqa: E402
