@@ -155,7 +155,7 @@ def copy(x: Array) -> Array:
 
 def detached(x: Array) -> Array:
     """Return `x` without the history that torch keeps of it: the same memory."""
-    return x.detach() if compat.is_torch_array(x) else x
+    return x if isinstance(x, np.ndarray) or not compat.is_torch_array(x) else x.detach()
 
 
 def from_host(values: NDArray[Any], like: Array) -> Array:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from mblsr1._array import HostArray
 from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
 from mblsr1.linalg.smoothed import SpectralMatrix
-from mblsr1.linalg.spectrum import Spectrum
+from mblsr1.linalg.spectrum import Spectrum, strictly_lower
 
 __all__ = ["LBFGS", "lbfgs"]
 
+_TINY = float(np.finfo(np.float64).tiny)
 #: A pair enters where s'y exceeds this share of ||s|| ||y||.
 _CURVATURE = 1e-8
 #: Directions of span(S, Y) whose share in the normalised Gram is under this are left out.
@@ -46,11 +47,16 @@ class LBFGS(SpectralMatrix):
     def spectrum(self) -> Spectrum:  # type: ignore[override]
         """gamma, eigenvalues, eigenvectors; of the newest pair alone where all depend on each other beyond rounding."""
         for first in (0, self._usable.size - 1):
-            found = _spectrum(_part(self._blocks, np.arange(first, self._usable.size)), self.gamma)
+            blocks = self._blocks if first == 0 else _part(self._blocks, np.arange(first, self._usable.size))
+            found = _spectrum(blocks, self._middle if first == 0 else _middle(blocks, self.gamma), self.gamma)
             if found is not None:
                 k = found.T.shape[0] // 2
                 return found._replace(T=self.pairs.over_rows(found.T[:k], found.T[k:], self._usable[first:]))
         return Spectrum(self.gamma, np.zeros(0), np.zeros((2 * self.pairs.capacity, 0)))
+
+    @cached_property
+    def _middle(self) -> HostArray:
+        return _middle(self._blocks, self.gamma)
 
     def prediction_error(self, pair: NewPair) -> float:
         """||y - Bs|| / ||y|| from inner products alone, without the spectrum."""
@@ -58,7 +64,7 @@ class LBFGS(SpectralMatrix):
         gamma = self.gamma
         along_s, along_y = (self._over_W(pair.rows_s), self._over_W(pair.rows_y))
         try:
-            q = np.linalg.solve(_middle(SS, SY, gamma), along_s)
+            q = np.linalg.solve(self._middle, along_s)
         except np.linalg.LinAlgError:
             return math.inf
         gram = _blocks(gamma * gamma * SS, gamma * SY, YY)
@@ -76,7 +82,7 @@ def lbfgs(pairs: PairMemory) -> LBFGS | None:
     """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature."""
     blocks = pairs.blocks()
     sy, yy = blocks.SY.diagonal(), blocks.YY.diagonal()
-    usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > np.finfo(np.float64).tiny))
+    usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > _TINY))
     return LBFGS(pairs, usable) if usable.size else None
 
 
@@ -87,7 +93,7 @@ def _part(blocks: GramBlocks, usable: NDArray[np.intp]) -> GramBlocks:
     return GramBlocks(blocks.SS[index], blocks.SY[index], blocks.YY[index])
 
 
-def _spectrum(blocks: GramBlocks, gamma: float) -> Spectrum | None:
+def _spectrum(blocks: GramBlocks, middle: HostArray, gamma: float) -> Spectrum | None:
     """gamma, eigenvalues, and coefficients of the eigenvectors over the rows of [S; Y]; None where singular."""
     SS, SY, YY = blocks
     gram = _blocks(SS, SY, YY)
@@ -95,7 +101,6 @@ def _spectrum(blocks: GramBlocks, gamma: float) -> Spectrum | None:
     size, V = np.linalg.eigh(gram * (scale[:, None] * scale))
     kept = size > _GRAM_CUT * size[-1]
     root = np.sqrt(size[kept])
-    middle = _middle(SS, SY, gamma)
     # W = diag(gamma, 1) diag(1/scale) V root Q with orthonormal rows Q: the matrix in those coordinates
     k = SS.shape[0]
     A = (np.repeat([gamma, 1.0], k) / scale)[:, None] * (V[:, kept] * root)
@@ -110,8 +115,14 @@ def _spectrum(blocks: GramBlocks, gamma: float) -> Spectrum | None:
     return Spectrum(gamma, np.maximum(change + gamma, _SMALLEST * gamma), T)
 
 
-def _middle(SS: HostArray, SY: HostArray, gamma: float) -> HostArray:
-    return _blocks(gamma * SS, np.tril(SY, -1), -np.diag(SY.diagonal()))
+def _middle(blocks: GramBlocks, gamma: float) -> HostArray:
+    """The matrix [[gamma S S', L], [L', -D]] with L the strict lower triangle of S Y' and D its diagonal."""
+    SS, SY, _ = blocks
+    k = SS.shape[0]
+    out = _blocks(gamma * SS, np.where(strictly_lower(k), SY, 0.0), np.zeros((k, k)))
+    index = np.arange(k, 2 * k)
+    out[index, index] = -SY.diagonal()
+    return out
 
 
 def _blocks(a: HostArray, b: HostArray, c: HostArray) -> HostArray:

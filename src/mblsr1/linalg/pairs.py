@@ -16,6 +16,7 @@ __all__ = ["GramBlocks", "NewPair", "PairMemory"]
 
 #: Above this (||y||/||s||)^2 a pair is refused: gamma^2, and sums of k such terms, must not overflow.
 _LARGEST_CURVATURE_SQUARE = 1e300
+_TINY = float(np.finfo(np.float64).tiny)
 #: Columns of the Gram matrix that are made in one pass.
 _AT_ONCE = 16
 
@@ -255,6 +256,6 @@ class PairMemory:
 def _sound(pair: NewPair) -> bool:
     """Whether a pair is finite, its s is not zero (nor lost to underflow) and its curvature has a square."""
     finite = np.isfinite(pair.rows_s).all() and np.isfinite(pair.rows_y).all()
-    if not (finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > np.finfo(float).tiny):
+    if not (finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > _TINY):
         return False
     return float(pair.yy) / float(pair.ss) < _LARGEST_CURVATURE_SQUARE

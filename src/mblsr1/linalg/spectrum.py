@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from mblsr1._array import HostArray
 
@@ -40,6 +42,12 @@ class Spectrum(NamedTuple):
     def rank(self) -> int:
         """The dimension of span(P)."""
         return int(self.lam.shape[0])
+
+
+@lru_cache(maxsize=64)
+def strictly_lower(k: int) -> NDArray[np.bool_]:
+    """True under the diagonal."""
+    return np.tri(k, k=-1, dtype=bool)
 
 
 def unit_gram(G: HostArray, terms: HostArray) -> tuple[HostArray, HostArray]:
@@ -79,7 +87,8 @@ def independent(unit: HostArray, limit: int) -> list[int]:
         factor, info = scipy.linalg.lapack.dpotrf(unit[::-1, ::-1], lower=1, clean=0)
         if info == 0 and float(factor.diagonal().min()) ** 2 > PIVOT_TOLERANCE:
             inverse = scipy.linalg.lapack.dtrtri(factor, lower=1)[0]
-            if float(np.einsum("ij,ij->i", np.tril(inverse), np.tril(inverse)).max()) * _PIVOT_ROUNDING < 1.0:
+            inverse = np.where(strictly_lower(k).T, 0.0, inverse)
+            if float(np.einsum("ij,ij->i", inverse, inverse).max()) * _PIVOT_ROUNDING < 1.0:
                 return list(range(k))
     return _independent_one_by_one(unit, limit)
 
