@@ -189,8 +189,11 @@ def sqrt(x: Array) -> Array:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """Return the matrix product."""
-    return namespace(a).matmul(a, b)
+    """Return the matrix product, in full precision whatever the user allows in the rest of the program."""
+    if compat.is_jax_array(a):
+        return _jax().matmul(a, b)
+    with _full_precision(a):
+        return namespace(a).matmul(a, b)
 
 
 def transposed(a: Array) -> Array:
@@ -433,6 +436,7 @@ class _JaxKernels(NamedTuple):
     products: Callable[..., Any]
     combine: Callable[..., Any]
     set_row: Callable[..., Any]
+    matmul: Callable[..., Any]
 
 
 @lru_cache(maxsize=1)
@@ -454,7 +458,10 @@ def _jax() -> _JaxKernels:
     def set_row(rows: Any, i: Any, x: Any) -> Any:
         return rows.at[i].set(x)
 
-    return _JaxKernels(jax.jit(products), jax.jit(combine), jax.jit(set_row, donate_argnums=0))
+    def matmul(a: Any, b: Any) -> Any:
+        return jnp.matmul(a, b, precision=full)
+
+    return _JaxKernels(jax.jit(products), jax.jit(combine), jax.jit(set_row, donate_argnums=0), jax.jit(matmul))
 
 
 def _jax_by_runs(jnp: Any, precision: Any, A: Any, V: Any) -> Any:

@@ -35,11 +35,8 @@ class OnDevice:
         return tuple(a[start : start + size, ...] for a in self.arrays)
 
 
-def counted(name, sampled, monkeypatch, drop=8, fused=False):
-    """Crossings, evaluations and subproblems solved, of the steps after the ring of pairs is full.
-
-    While it fills, the gradient lies in the span of the pairs, and what sticks out has to be made explicitly.
-    """
+def counted(name, sampled, monkeypatch, drop=2, fused=False):
+    """Crossings, evaluations and subproblems solved, of the steps after the first."""
     problem, how = RUNS[name]
     arguments = problem.problem(DEVICE, sampled)
     if fused:
@@ -65,10 +62,10 @@ def counted(name, sampled, monkeypatch, drop=8, fused=False):
 @sampled_or_not
 def test_a_step_crosses_no_more_than_it_must(name, sampled, fused, monkeypatch):
     counts, evaluations, solved = counted(name, sampled, monkeypatch, fused=fused)
-    steps = STEPS - 8
+    steps = STEPS - 2
     # on overlapping batches also the square of the mean of the parts' gradients, and g'p of the samples that are shared
     more = 2 * steps if sampled and name == "recommended" else 0
-    more += 1  # ||p|| is made from p itself where too many digits cancel in the inner products
+    more += steps // 8  # norms of p that are made from p itself, where too many digits cancel in the inner products
     assert counts["blocks"] + counts["scalars"] <= solved + evaluations + more
     assert counts["uploads"] <= solved
 
@@ -78,7 +75,7 @@ def test_a_step_crosses_no_more_than_it_must(name, sampled, fused, monkeypatch):
 def test_other_methods_cross_a_few_times_more(name, most, sampled, monkeypatch):
     """Norms and slopes of momentum, of the mixed direction and of the step; `most` a step beyond evaluations."""
     counts, evaluations, _ = counted(name, sampled, monkeypatch)
-    assert counts["blocks"] + counts["scalars"] <= evaluations + most * (STEPS - 8)
+    assert counts["blocks"] + counts["scalars"] <= evaluations + most * (STEPS - 2)
 
 
 def test_crossings_are_counted(monkeypatch):

@@ -12,6 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import mblsr1
+from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.subproblem import Subproblem
 
 EPS = float(np.finfo(np.float64).eps)
@@ -569,3 +570,31 @@ def test_near_hard_cases_against_fifty_digits(seed, d, digits, power):
     assert abs(sol.norm - radius) <= 1e-12 * radius
     assert abs(sol.sigma - sigma) <= off * (1.0 + sigma)
     assert abs(sol.model_change - change) <= off * (radius**2 * (1.0 + sigma) + np.linalg.norm(g) * radius)
+
+
+@pytest.mark.parametrize("gamma", [3.0, 50.0])
+def test_a_gradient_in_the_span_costs_no_further_pass(gamma, monkeypatch):
+    """g - P P'g is rounding then; it is made only where ||g|| / (gamma + sigma) is far longer than p.
+
+    p is a sum of terms up to 10 ||p||, so that 64 d eps (||B|| + sigma) ||p|| covers its residual.
+    """
+    rng = np.random.default_rng(3)
+    S = rng.standard_normal((4, 30))
+    Y = S * np.linspace(1.0, 6.0, 30)
+    B = mblsr1.LSR1(S, Y, gamma=gamma)
+    g = rng.standard_normal(4) @ (Y - gamma * S)
+    problem = Subproblem(B, g, B.pairs.project([g])[:, 0])
+    passes = []
+    combine = PairMemory.combine
+    monkeypatch.setattr(PairMemory, "combine", lambda self, *a: passes.append(1) or combine(self, *a))
+    sol = problem.solve(1e3)
+    assert len(passes) == 1
+    dense = B.to_dense()
+    size = np.linalg.norm(dense, 2) + sol.sigma
+    residual = np.linalg.norm(dense @ sol.p + sol.sigma * sol.p + g)
+    assert residual <= 64 * 30 * EPS * size * sol.norm * np.linalg.cond(Y - gamma * S)
+    tiny = mblsr1.LSR1(S, Y, gamma=1e-9)
+    tiny = Subproblem(tiny, Y.T @ np.ones(4), tiny.pairs.project([Y.T @ np.ones(4)])[:, 0])
+    passes.clear()
+    tiny.solve(1e3)  # ||g|| / gamma is 1e9 ||p||: its digits would be gone
+    assert len(passes) > 1

@@ -218,6 +218,8 @@ class _Block:
         return X if self.right is None else _array.matmul(X, _array.transposed(self.right))
 
     def observe(self, G: Array, memory: float) -> None:
+        """Add to the running means; a gradient whose square overflows counts as zero."""
+        G = _array.where(_array.mean(G * G) * (4.0 * self.size) < math.inf, G, 0.0)
         if self.turns[0]:
             self.of_rows = _mean(self.of_rows, _array.matmul(G, _array.transposed(G)), memory)
         if self.turns[1]:

@@ -25,7 +25,9 @@ _EPS = float(np.finfo(np.float64).eps)
 #: A part of g under this share of ||g|| is rounding.
 _NOISE = 8.0 * _EPS
 #: Where ||g_perp||^2 / ||g||^2 is under this, the difference of squares has lost too many digits.
-_EXPLICIT_PERP = 1e-6
+_VAGUE_PERP = 1e-6
+#: g - P P'g is then made itself where ||g|| / (gamma + sigma), which p contains, exceeds ||p|| by this factor.
+_CANCELLED = 10.0
 _MAX_NEWTON = 100
 #: Corrections of the target radius where the basis has lost orthogonality (ill-conditioned pairs).
 _MAX_CORRECTIONS = 4
@@ -144,18 +146,23 @@ class Subproblem:
         self.g_norm = _array.norm(g, square)
         unit = 1.0 / self.g_norm if self.g_norm > 0.0 else 0.0
         par = (spectrum.T.T @ z) * unit
-        self.base, perp = g, 0.0
-        self.base_par = par
+        self.base, self.base_par = g, par
         self.has_perp = spectrum.rank < B.pairs.length
-        if self.has_perp and unit:
-            square = 1.0 - float(par @ par)
-            perp = math.sqrt(max(square, 0.0))
-            if square < _EXPLICIT_PERP:
-                perp = self._explicit_perp(par, unit)
+        square = 1.0 - float(par @ par)
+        self.vague = bool(self.has_perp and unit) and square < _VAGUE_PERP
         # Everything below is in units of ||g||; the last eigenvalue is gamma, of span(P)'s complement.
         self.lam = np.append(spectrum.lam, spectrum.gamma) if self.has_perp else spectrum.lam
-        self.a = np.append(par, perp) if self.has_perp else par
+        self.a = np.append(par, math.sqrt(max(square, 0.0)) if unit else 0.0) if self.has_perp else par
         self.lam_min = float(self.lam.min())
+
+    def _root(self, wanted: float) -> _Root:
+        """The solution in coordinates, with the part of g outside the span made itself where its digits count."""
+        root = _secular(self.lam, self.a, self.lam_min, wanted)
+        if self.vague and not (self.lam[-1] + root.sigma) * math.sqrt(float(root.x @ root.x)) * _CANCELLED > 1.0:
+            self.a = np.append(self.a[:-1], self._explicit_perp(self.base_par, 1.0 / self.g_norm))
+            self.vague = False
+            root = _secular(self.lam, self.a, self.lam_min, wanted)
+        return root
 
     def _explicit_perp(self, par: HostArray, unit: float) -> float:
         """Make g - P P'g itself, twice projected, and return its share of ||g||."""
@@ -177,7 +184,7 @@ class Subproblem:
         wanted = target
         tolerance = max(1e-12, 4.0 * _array.eps(self.g))
         for _ in range(_MAX_CORRECTIONS):
-            root = _secular(self.lam, self.a, self.lam_min, wanted)
+            root = self._root(wanted)
             combination = self._combination(root)
             p, known = None, self._known_norm(root, *combination)
             if known is None:
@@ -254,8 +261,8 @@ class Subproblem:
         """Coefficients of p over the pair buffer's rows, and over the base vector (g, or what is left of it)."""
         coefficients = root.x[: self.B.spectrum.rank] * self._scale
         along_base = 0.0
-        if self.has_perp and self.a[-1] > 0.0:
-            along_base = root.x[-1] / self.a[-1]
+        if self.vague or (self.has_perp and self.a[-1] > 0.0):
+            along_base = -1.0 / (self.lam[-1] + root.sigma) if self.vague else root.x[-1] / self.a[-1]
             coefficients = coefficients - along_base * self.base_par * self._scale
         return self.B.spectrum.T @ coefficients, float(along_base)
 
@@ -265,7 +272,7 @@ class Subproblem:
 
     def _leaves_the_span(self, root: _Root) -> bool:
         """Whether the hard case needs a direction that is neither in the pairs nor in g."""
-        return bool(self.has_perp and self.a[-1] == 0.0 and root.x[-1] != 0.0)
+        return bool(self.has_perp and not self.vague and self.a[-1] == 0.0 and root.x[-1] != 0.0)
 
     def _known_norm(self, root: _Root, c: HostArray, along: float) -> float | None:
         """||p|| from the inner products at hand; None where too many digits cancel, or p has another part."""
