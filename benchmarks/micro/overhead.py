@@ -19,7 +19,7 @@ from scipy.optimize import rosen, rosen_der
 import mblsr1
 
 D, MEMORY, STEPS, REPEATS = 10, 10, 2_000, 5
-QUICK: dict[str, Any] = {}
+QUICK = {"options": "Options()", "problem": "quadratic"}
 OPTIONS = {
     "Options()": mblsr1.Options(memory=MEMORY, gtol=0.0),
     "Options.paper()": mblsr1.Options.paper(memory=MEMORY, gtol=0.0, initial_radius=1.0),
