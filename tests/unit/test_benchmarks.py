@@ -280,3 +280,64 @@ def test_a_missing_file_is_named_and_how_to_set_the_folder(monkeypatch, tmp_path
     monkeypatch.setenv(data.VARIABLE, str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"oil\.npz.*MBLSR1_DATA"):
         data.load("oil")
+
+
+def test_the_page_shows_the_rows_that_are_kept():
+    report = module("micro.report")
+    page = report.PAGE.read_text(encoding="utf-8")
+    assert report.filled(page) == page
+    assert "not measured" not in page.lower()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_solves_of_the_subproblem_agree(dtype):
+    found = module("micro.subproblem").measure(dtype, 2_000, 5)
+    assert found["difference"] < (1e-9 if dtype == "float64" else 1e-4)
+    subproblem, kernels = module("micro.subproblem"), module("micro.kernels")
+    memory, (g, *_) = kernels.full_memory("numpy", "float64", 2_000, 5)
+    p = subproblem.by_gram(memory, g)
+    assert np.linalg.norm(p) == pytest.approx(subproblem.RADIUS)
+    np.testing.assert_allclose(subproblem.by_r(memory, g), p, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", ["samples", "new batches", "paper"])
+def test_usual_steps_project_once_and_combine_once(mode):
+    found = module("micro.steps").measure(mode, "numpy", "float64", 2_000, 4)
+    assert found["usual"] > 0
+    parts = [found[name] for name in module("micro.steps").PARTS]
+    assert found["passes"] == pytest.approx(sum(parts) + found["rest"])
+
+
+def test_the_functions_of_the_package_are_back_after_a_measurement():
+    from mblsr1 import _array
+
+    before = _array.combine, _array.inner_products
+    module("micro.steps").measure("samples", "numpy", "float64", 100, 2)
+    assert (_array.combine, _array.inner_products) == before
+
+
+def test_a_row_is_replaced_by_its_case_and_kept_otherwise(tmp_path, monkeypatch):
+    store = module("micro.store")
+    monkeypatch.setattr(store, "blas", lambda: "none")
+    store.save(
+        "part", [{"case": {"d": 10}, "found": {"ms": 1.0}}, {"case": {"d": 2}, "found": {"ms": 2.0}}], 0, tmp_path
+    )
+    store.save("part", [{"case": {"d": 10}, "found": {"ms": 3.0}}], 0, tmp_path)
+    rows = store.load("part", tmp_path)["rows"]
+    assert [(r["case"]["d"], r["found"]["ms"]) for r in rows] == [(2, 2.0), (10, 3.0)]
+    monkeypatch.setattr(store, "blas", lambda: "another")
+    store.save("part", [{"case": {"d": 10}, "found": {"ms": 4.0}}], 0, tmp_path)
+    assert len(store.load("part", tmp_path)["rows"]) == 1
+
+
+def test_a_pass_reads_as_many_bytes_as_the_buffer():
+    unit = module("micro.timing").Pass(1 << 20, "float32")
+    assert unit.x.nbytes + unit.y.nbytes == 1 << 20
+    assert unit.factor == 1.0
+    assert module("micro.timing").Pass(1 << 31, "float64").factor == 4.0
+
+
+def test_a_target_tells_how_many_rows_reach_it():
+    line = module("micro.report")._line
+    assert line("x", "<= 2", [1.0, 3.0]) == ["x", "<= 2", "1", "3", "1 of 2"]
+    assert line("x", ">= 2", []) == ["x", ">= 2", "-", "-", "not measured"]
