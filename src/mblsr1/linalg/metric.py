@@ -85,6 +85,8 @@ class KroneckerSettings(NamedTuple):
         Added to the mean squares, as a share of their mean over the block.
     largest_side : int
         A side of a matrix longer than this keeps its own basis.
+    stride : int
+        After the first gradients one in `stride` enters the running means, in the place of as many.
     """
 
     exponent: float = 0.25
@@ -92,6 +94,7 @@ class KroneckerSettings(NamedTuple):
     every: int = 20
     floor: float = 1e-2
     largest_side: int = 1024
+    stride: int = 4
 
 
 class Kronecker:
@@ -131,10 +134,11 @@ class Kronecker:
 
     def observe(self, g: Array, pairs: PairMemory) -> None:
         """Add a gradient to the running means; now and then let M follow, and the pairs with it."""
-        for block, G in self._split(g):
-            block.observe(G, self.settings.memory)
+        _, memory, every, _, _, stride = self.settings
+        if self.count < _FIRST or self.count % stride == 0:
+            for block, G in self._split(g):
+                block.observe(G, memory if self.count < _FIRST else memory**stride)
         self.count += 1
-        every = self.settings.every
         if self.count % every == 0 or (self.count < every and self.count & (self.count - 1) == 0):
             self._follow(pairs)
 
@@ -262,6 +266,8 @@ class _Block:
             setattr(self, name, None if value is None else _array.adopt(value, like))
 
 
+#: The first gradients all enter the running means.
+_FIRST = 8
 _STATE = ("of_rows", "of_columns", "squares", "left", "right", "inverse")
 
 

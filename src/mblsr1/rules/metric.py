@@ -54,7 +54,7 @@ def diagonal(**settings: Any) -> MetricRule:
     Parameters
     ----------
     **settings
-        Of `KroneckerSettings`: exponent, memory, every, floor.
+        Of `KroneckerSettings`: exponent, memory, every, floor, stride.
     """
     chosen = _checked(KroneckerSettings(**settings))
     return lambda w: Kronecker(w, [(int(w.shape[0]),)], chosen)
@@ -69,7 +69,7 @@ def kronecker(blocks: Sequence[Shape | int], **settings: Any) -> MetricRule:
         Shapes of the arrays that make up w, in order; (a, b, c, ...) is a matrix of a rows, as a convolution's kernel
         (out, in, height, width) is; a vector, (a,) or a, has a diagonal.
     **settings
-        Of `KroneckerSettings`: exponent, memory, every, floor, largest_side.
+        Of `KroneckerSettings`: exponent, memory, every, floor, largest_side, stride.
 
     Raises
     ------
@@ -86,6 +86,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "every": (">= 1", lambda x: x >= 1),
     "floor": ("in [0, 1]", lambda x: 0.0 <= x <= 1.0),
     "largest_side": (">= 1", lambda x: x >= 1),
+    "stride": (">= 1", lambda x: x >= 1),
 }
 
 
@@ -93,7 +94,7 @@ def _checked(settings: KroneckerSettings) -> KroneckerSettings:
     for name, (text, test) in _RANGES.items():
         value, kind = getattr(settings, name), "a number"
         right = isinstance(value, numbers.Real)
-        if name in ("every", "largest_side"):
+        if name in ("every", "largest_side", "stride"):
             right, kind = isinstance(value, numbers.Integral), "an int"
         if isinstance(value, bool) or not right:
             raise TypeError(f"{name}: must be {kind} {text}, got {value!r}")
