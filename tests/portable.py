@@ -67,10 +67,12 @@ MILD = Logistic(weight=0.2, high=1.0, low=0.3)
 STEEP = Logistic(weight=4.0, high=3.0, low=3.0)
 
 _PAPER = {"memory": 4, "initial_radius": 1.0}
+_METRIC = mblsr1.metric.kronecker([(5, 6), (10,)], exponent=0.25, memory=0.9, every=5, floor=1e-2, stride=2)
 #: Name: problem and settings. Few pairs, so that the Gram matrix of a run of 50 steps stays regular.
 RUNS: dict[str, tuple[Logistic, dict[str, Any]]] = {
     "recommended": (MILD, {"options": Options(memory=4)}),
     "re-solving": (MILD, {"options": RESOLVING.replace(memory=4)}),
+    "kronecker": (MILD, {"options": Options(memory=4, metric=_METRIC)}),
     "paper": (STEEP, {"options": Options.paper(**_PAPER)}),
     "l_ssr1_tr": (STEEP, {"options": Options.l_ssr1_tr(**_PAPER)}),
     "sgd": (MILD, {"method": mblsr1.sgd(0.5, momentum=0.5)}),

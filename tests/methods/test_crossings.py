@@ -70,6 +70,14 @@ def test_a_step_crosses_no_more_than_it_must(name, sampled, fused, monkeypatch):
     assert counts["uploads"] <= solved
 
 
+def test_a_metric_crosses_only_where_it_changes(monkeypatch):
+    """Every 5 steps: a mean for each of two blocks, and one block of products of the pairs (4: 8 rows)."""
+    counts, evaluations, solved = counted("kronecker", True, monkeypatch)
+    steps, changes = STEPS - 2, len([4, 5, 10, 15])
+    assert counts["blocks"] + counts["scalars"] <= solved + evaluations + 2 * steps + steps // 8 + 3 * changes
+    assert counts["uploads"] <= solved
+
+
 @pytest.mark.parametrize(("name", "most"), [("paper", 9), ("l_ssr1_tr", 9), ("sgd", 2), ("adam", 2), ("rmsprop", 2)])
 @sampled_or_not
 def test_other_methods_cross_a_few_times_more(name, most, sampled, monkeypatch):

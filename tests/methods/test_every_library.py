@@ -108,7 +108,7 @@ def test_w_of_any_shape(xp, name, shape):
         np.testing.assert_allclose(xp.to_numpy(result.x), np.ones(shape), rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize("name", ["recommended", "re-solving", "paper", "adam"])
+@pytest.mark.parametrize("name", ["recommended", "re-solving", "kronecker", "paper", "adam"])
 @sampled_or_not
 def test_a_saved_run_continues_bit_for_bit(xp, name, sampled, tmp_path):
     """Through a file, which holds NumPy arrays: 7 and 7 steps are 14 steps. XLA too makes the same bits twice."""
@@ -125,7 +125,7 @@ def test_a_saved_run_continues_bit_for_bit(xp, name, sampled, tmp_path):
     assert second.history["loss"] == straight.history["loss"][7:] or np.isnan(second.history["loss"]).all()
 
 
-@pytest.mark.parametrize("name", ["recommended", "adam"])
+@pytest.mark.parametrize("name", ["recommended", "kronecker", "adam"])
 def test_a_state_moves_between_libraries(xp, name):
     """Saved in NumPy and continued here: within rounding of what NumPy makes of it."""
     problem, how = RUNS[name]
@@ -138,9 +138,10 @@ def test_a_state_moves_between_libraries(xp, name):
     assert there.fun == pytest.approx(here.fun, rel=1e-4 if xp.single else 1e-12)
 
 
-def test_a_state_read_between_steps_is_a_copy(xp):
+@pytest.mark.parametrize("name", ["recommended", "kronecker"])
+def test_a_state_read_between_steps_is_a_copy(xp, name):
     """Later steps write into the pair buffer (JAX gives it away); a state taken before must not notice."""
-    problem, how = RUNS["recommended"]
+    problem, how = RUNS[name]
     arguments = {**problem.problem(xp, True), "w0": xp(np.full(problem.d, START)), **how}
     steps = mblsr1.iterate(**arguments, rng=0, max_steps=12)
     state = [step.state for step in steps][5]

@@ -62,6 +62,7 @@ def test_products_of_matrices_use_full_precision(kind, matmuls, length):
         lambda: _array.combine(np.ones(4), rows, 2.0, v),
         lambda: _array.dot(v, v),
         lambda: _array.norm(v),
+        lambda: _array.matmul(rows, rows.T),
     ):
         before = len(matmuls)
         call()
@@ -69,7 +70,7 @@ def test_products_of_matrices_use_full_precision(kind, matmuls, length):
     assert len(matmuls) >= 2
 
 
-@pytest.mark.parametrize("name", ["recommended", "paper"])
+@pytest.mark.parametrize("name", ["recommended", "kronecker", "paper"])
 def test_whole_runs_use_full_precision(kind, matmuls, name):
     """The user's own products are NumPy's here, so all that is recorded is ours."""
     problem, how = RUNS[name]
@@ -146,7 +147,8 @@ def test_nothing_is_compiled_after_the_first_steps(kind, name, sampled):
     with compilations() as count:
         made += sum(1 for _ in steps)
     assert made > 12
-    assert len(count) == 0
+    # where the loss no longer tells two points apart, the gradient's norm in the metric is made for the first time
+    assert len(count) <= (name == "kronecker" and not sampled)
 
 
 def test_compilations_do_not_grow_with_the_memory(kind):

@@ -154,9 +154,12 @@ def test_the_matmul_precision_of_the_caller_changes_nothing(dtype):
     rng = np.random.default_rng(0)
     rows, v = (torch.tensor(rng.standard_normal(shape), dtype=dtype) for shape in ((6, 5000), 5000))
     expected = _array.products(rows, [v, v]), _array.combine(np.arange(6.0), rows)
+    matrix = torch.tensor(rng.standard_normal((50, 50)), dtype=dtype)
+    square = _array.matmul(matrix, matrix)
     try:
         torch.set_float32_matmul_precision("medium")
         found = _array.products(rows, [v, v]), _array.combine(np.arange(6.0), rows)
+        assert torch.equal(_array.matmul(matrix, matrix), square)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
