@@ -22,11 +22,20 @@ _DATA = np.random.default_rng(8)
 A = _DATA.standard_normal((N, D))
 B = A @ _DATA.standard_normal(D) + 0.1 * _DATA.standard_normal(N)
 
+
+def two_rows(w):
+    """A metric of a matrix with two rows and what is left over, whatever the length of w."""
+    half, rest = divmod(int(w.shape[0]), 2)
+    return mblsr1.metric.kronecker([*[(2, half)] * (half > 0), *[1] * rest], every=3, stride=2)(w)
+
+
 PRESETS = {
     "recommended": Options(),
     "re-solving": RESOLVING,
     "paper": Options.paper(),
     "l_ssr1_tr": Options.l_ssr1_tr(),
+    "kronecker": Options(metric=two_rows),
+    "diagonal": RESOLVING.replace(metric=mblsr1.metric.diagonal(every=1, floor=0.0, exponent=0.5)),
 }
 WARM = Options.paper(restart_memory=2, restart_tolerance=0.5, memory=4)
 METHODS = {"sgd": mblsr1.sgd(0.005, 0.9), "adam": mblsr1.adam(0.05)}
@@ -135,6 +144,13 @@ def test_any_faults_at_any_calls(how, sampler, loss_faults, gradient_faults, see
         **{**how, "batch_size": 4, "check_every": 3},
     )  # fmt: skip
     check(result, user, budget, w0)
+
+
+@every_preset
+def test_gradients_too_small_to_be_scaled_to_the_radius(options):
+    user, w0 = Faulty({}, dict.fromkeys(range(3), "denormal")), np.linspace(-1.0, 1.0, D)
+    result = mblsr1.minimize(user.fun, user.grad, w0, N, rng=0, options=options, batch_size=4, max_steps=20)
+    assert np.isfinite(result.x).all()
 
 
 @every_preset
@@ -550,7 +566,7 @@ def test_no_trial_lies_outside_the_trust_region(options):
     """The first trial of a line search was alpha = 5."""
     trials, delta, x = [], options.initial_radius, np.ones(D)
     for step in mblsr1.iterate(lambda w: trials.append(w) or fun(w), grad, x, options=options, max_steps=40):
-        if options is not WARM:
+        if options is not WARM and options.metric is None:  # a metric measures otherwise
             assert max(np.linalg.norm(w - x) for w in trials) <= delta * (1.0 + 1e-9)
         assert step.step_norm <= delta * (1.0 + 1e-9)
         trials.clear()

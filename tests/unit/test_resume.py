@@ -37,6 +37,8 @@ def hvp(w, v, batch=slice(None)):
 FRESH = RESOLVING.replace(batch_size=8)
 RECOMMENDED, PAPER, L_SSR1_TR = Options(batch_size=8), Options.paper(batch_size=8), Options.l_ssr1_tr(batch_size=8)
 WARM = PAPER.replace(memory=4, restart_memory=4, restart_tolerance=0.9, initial_radius=0.5)
+_LEARNING = {"exponent": 0.25, "memory": 0.9, "every": 3, "floor": 1e-2, "stride": 2}
+KRONECKER, DIAGONAL = mblsr1.metric.kronecker([(2, 3), 1], **_LEARNING), mblsr1.metric.diagonal(**_LEARNING)
 STREAM = mblsr1.StreamSampler(lambda size, rng: rng.integers(N, size=size))
 CASES = {
     "recommended": (N, {"options": RECOMMENDED}),
@@ -65,6 +67,12 @@ CASES = {
         N, {"options": FRESH.replace(memory=None, overlap=0.25, check_every=1, progress_fraction=0.99, gtol=0.0)}
     ),
     "full batch": (N, {"options": PAPER.replace(batch_size=N)}),
+    "kronecker": (N, {"options": RECOMMENDED.replace(metric=KRONECKER)}),
+    "kronecker, re-solving": (N, {"options": FRESH.replace(metric=KRONECKER)}),
+    "kronecker, deterministic": (None, {"options": Options(metric=KRONECKER, gtol=0.0)}),
+    "diagonal, warm start": (
+        N, {"options": WARM.replace(globalization="trust-region", sgd_weight=0, momentum=0, metric=DIAGONAL)}
+    ),
     "deterministic": (None, {"options": PAPER}),
     "deterministic, recommended": (None, {"options": Options(initial_radius=1e-3, gtol=0.0, interpolate=False)}),
     "stream": (STREAM, {"options": RECOMMENDED}),
@@ -154,7 +162,8 @@ def _numbers(tree):
 
 
 @pytest.mark.parametrize(
-    "name", ["recommended", "re-solving", "paper", "warm start", "adam", "three steps a batch", "noise growth"]
+    "name",
+    ["recommended", "re-solving", "paper", "warm start", "adam", "three steps a batch", "noise growth", "kronecker"],
 )
 def test_in_single_precision(name, tmp_path):
     sampler, how = CASES[name]
@@ -246,7 +255,7 @@ def test_the_last_evaluation_of_a_first_order_method_is_not_part_of_the_state():
 
 
 @pytest.mark.parametrize(
-    "name", ["recommended", "re-solving", "paper", "three steps a batch", "warm start", "sgd", "adam"]
+    "name", ["recommended", "re-solving", "kronecker", "paper", "three steps a batch", "warm start", "sgd", "adam"]
 )
 def test_after_a_sample_budget_the_batches_go_on_without_repetition(name):
     how = CASES[name][1]

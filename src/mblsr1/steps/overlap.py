@@ -56,7 +56,7 @@ def overlap_step(
     -------
     trial : Trial
         `point` is None where loss or gradient at the new iterate is not finite; `stationary` where the batch
-        gradient or the linear term is zero.
+        gradient or the linear term is zero, or too small to be scaled to the radius.
     mean : Carried
         The average with this batch's gradient.
     """
@@ -66,6 +66,8 @@ def overlap_step(
     if not (0.0 < problem.g_norm < math.inf and oracle.norm_at(point) > 0.0):
         return Trial(radius=delta, stationary=True), mean
     sol = problem.solve(delta)
+    if not math.isfinite(sol.norm):  # a gradient too small to be scaled
+        return Trial(radius=delta, stationary=True), mean
     shared = oracle.shared
     f, g = shared.loss(point.w), shared.gradient(point.w)
     p = metric.to_step(sol.p)
