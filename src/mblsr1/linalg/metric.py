@@ -145,7 +145,7 @@ class Kronecker:
     def _follow(self, pairs: PairMemory) -> None:
         """Take the bases and the diagonal of the running means; cost: two rotations a pair, one Gram matrix."""
         moves = [block.follow() for block in self.blocks]
-        share = sum(float(b.mean_of_power(self.settings)) * b.size for b in self.blocks) / self.ends[-1]
+        share = sum(_array.to_float(b.mean_of_power(self.settings)) * b.size for b in self.blocks) / self.ends[-1]
         scale = 1.0 / math.sqrt(share) if share > 0.0 else 1.0
         before = [block.inverse for block in self.blocks]
         for block in self.blocks:
