@@ -279,7 +279,7 @@ def dot(a: Array, b: Array) -> float:
     """Return a'b, accumulated in float64."""
     x, y = _as_numpy(a), _as_numpy(b)
     if x is None or y is None:
-        return float(products(a[None, :], [b])[0, 0])
+        return inner_with(a, [b])[0]
     if x.dtype == np.float64:
         return float(np.dot(x, y))
     return float(_kernels.by_runs(x[None, :], y[None, :], FLOAT32_RUN)[0, 0])
@@ -307,16 +307,22 @@ def scalars(f: Array | float, g: Array, p: Array | None = None) -> list[float]:
             return [to_float(f), *inner_with(g, [g] if p is None else [g, p])]
         xp = namespace(g)
         with _full_precision(g):
-            inner = _portable_products(g[None, :], [g] if p is None else [g, p])[0, :]
+            inner = _portable_products(g[None, :], _two(g, p))[0, :]
         both = xp.concat([xp.reshape(xp.astype(f, inner.dtype), (1,)), inner])
-        return [float(x) for x in host(both)]
+        return [float(x) for x in host(both)][: 2 if p is None else 3]
 
 
 def inner_with(a: Array, vectors: Sequence[Array]) -> list[float]:
     """Return a'v for each of the vectors, accumulated in float64: one crossing."""
     if _as_numpy(a) is not None:
         return [dot(a, v) for v in vectors]
-    return [float(x) for x in products(a[None, :], vectors)[0]]
+    pair = vectors if len(vectors) > 1 else _two(vectors[0], None)
+    return [float(x) for x in products(a[None, :], pair)[0, : len(vectors)]]
+
+
+def _two(a: Array, b: Array | None) -> list[Array]:
+    """Never one vector alone: a library adds up in another order there, and runs are continued bit for bit."""
+    return [a, a if b is None else b]
 
 
 def products(rows: Array, vectors: Sequence[Array]) -> HostArray:
