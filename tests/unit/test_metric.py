@@ -1,6 +1,9 @@
 """Metrics: C^-1 and C^-T, what is learnt from gradients against a literal recursion, how pairs follow, bad input."""
 
+import importlib
 import math
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -425,6 +428,21 @@ def test_a_step_that_the_budget_cuts_short_leaves_a_sound_state():
         assert more.nit == cut.nit + 6
         assert np.isfinite(more.x).all()
         assert more.state.tree["inner"]["metric"]["count"] == count + 6
+
+
+def test_the_steps_of_the_example_do_not_depend_on_the_mesh(tmp_path, monkeypatch):
+    """Mass and stiffness matrix on graded meshes of 100 to 10 000 unknowns; without them more, or ever more, steps."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    rows = importlib.import_module("pde_mesh").main(str(tmp_path / "p.png"), (100, 1_000, 10_000), (10, 32, 100))
+    steps = {name: [row.steps for row in some] for name, some in rows.items()}
+    for name in ("control, mass matrix", "energy, stiffness matrix"):
+        assert max(steps[name]) - min(steps[name]) <= 2
+        assert max(steps[name]) < 30
+    assert min(steps["control, no metric"]) > 2 * max(steps["control, mass matrix"])
+    assert all(later > 2 * earlier for earlier, later in pairwise(steps["energy, no metric"]))
+    assert (tmp_path / "p.png").stat().st_size > 1000
 
 
 # --- errors ----------------------------------------------------------------------------------------
