@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", type=_names, help="these methods, by their names in the tables")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. SEEDS-1 (default 3)")
     parser.add_argument("--epochs", type=float, help="passes over the data instead of each task's own, for a try")
+    parser.add_argument("--again", action="store_true", help="only once more what is chosen: new times and curves")
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one thread each (default 2)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after this many minutes")
     return parser
@@ -76,6 +77,8 @@ def _deterministic(args: argparse.Namespace) -> int:
 def _stochastic(args: argparse.Namespace) -> int:
     _check_methods(args.methods, stochastic.grids())
     tasks = _chosen(list(TASKS), args.only)
+    if args.again:
+        return _run(stochastic.work, _again(tasks, args.methods, args.seeds), args)
     end = time.monotonic() + 60.0 * args.minutes
     for _ in range(2):  # seed 0 of a thrifty task says what the others run
         args.minutes = (end - time.monotonic()) / 60.0
@@ -83,6 +86,18 @@ def _stochastic(args: argparse.Namespace) -> int:
             return 1
     print(report.losses(tasks, args.methods or stochastic.grids(), args.seeds))
     return 0
+
+
+def _again(tasks: list[str], methods: list[str] | None, seeds: int) -> list[Any]:
+    """Return the runs of the chosen settings."""
+    found = report.collect(seeds)
+    return [
+        stochastic.settings(task, family, best.options, seed)
+        for task in tasks
+        for family, best in found.get(task, {}).items()
+        if methods is None or family in methods
+        for seed in range(seeds)
+    ]
 
 
 def _report(args: argparse.Namespace) -> int:

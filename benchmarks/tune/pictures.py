@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from benchmarks.tune import stochastic
-from benchmarks.tune.report import OURS, Best, Table, against
+from benchmarks.tune.report import BLOCKS, OURS, Best, Table, against
 from benchmarks.tune.tasks import TASKS
 
 SHOWN = ("mnist", "cifar10 8x8", "netdnn", "resnet20", "letter_img", "satimage")
 COLORS = {
     OURS: "#0b6e99", "mblsr1 paper": "#7fc4b8", "mblsr1 L-SSR1-TR": "#3d7a5a",
     "SGD": "#ffa600", "Adam": "#ef5675", "AdamW cosine": "#b34766",
-    "schedule-free AdamW": "#7a5195", "SOAP": "#8a8a8a",
+    "schedule-free AdamW": "#7a5195", "SOAP": "#8a8a8a", "Muon": "#3f3f3f", BLOCKS: "#d1495b",
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def mean_curve(best: Best) -> tuple[np.ndarray, np.ndarray]:
     passes = np.linspace(0.0, min(r["curve"][-1][0] for r in best.runs), stochastic.POINTS + 1)
     logs = []
     for run in best.runs:
-        at, loss = np.array([point for point in run["curve"] if point[1] is not None], dtype=float).T
+        at, loss = np.array([point[:2] for point in run["curve"] if point[1] is not None], dtype=float).T
         logs.append(np.interp(passes, at, np.log(np.maximum(loss, 1e-9))))
     return passes / best.runs[0]["n_samples"], np.exp(np.mean(logs, axis=0))
 
@@ -45,7 +45,7 @@ def curves(found: Table, path: Path) -> None:
     fig, axes = plt.subplots(2, 3, figsize=(15, 7.6), layout="constrained")
     for ax, task in zip(axes.flat, tasks, strict=False):
         for family, best in found[task].items():
-            bold = family == OURS
+            bold = family in (OURS, BLOCKS)
             ax.semilogy(
                 *mean_curve(best), label=family, color=COLORS.get(family), lw=2.6 if bold else 1.5,
                 ls="--" if family in stochastic.STRUCTURED else "-", zorder=3 if bold else 2,
@@ -56,7 +56,14 @@ def curves(found: Table, path: Path) -> None:
     for ax in axes.flat[len(tasks) :]:
         ax.set_visible(False)
     lines = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
-    fig.legend(lines.values(), lines.keys(), frameon=False, fontsize=10, loc="outside upper center", ncols=len(lines))
+    fig.legend(
+        lines.values(),
+        lines.keys(),
+        frameon=False,
+        fontsize=10,
+        loc="outside upper center",
+        ncols=(len(lines) + 1) // 2,
+    )
     fig.supxlabel("cost: passes over the data (sample-gradients / N)")
     fig.supylabel("training loss (2,000 samples, mean over seeds)")
     fig.savefig(path, dpi=150)
@@ -72,7 +79,7 @@ def ratios(found: Table, path: Path) -> None:
         points = [(against(found[t], family), i) for i, t in enumerate(tasks)]
         points = [(x, i) for x, i in points if math.isfinite(x)]
         if points:
-            bold = family == OURS
+            bold = family in (OURS, BLOCKS)
             look = {"color": COLORS.get(family), "s": 70 if bold else 26, "zorder": 2 + bold}
             marker = "s" if family in stochastic.STRUCTURED else "o"
             ax.scatter(*zip(*points, strict=True), label=family, marker=marker, **look)

@@ -20,9 +20,9 @@ from benchmarks.tune.tasks import TASKS
 
 #: Losses below are equal to it in the ratios.
 FLOOR = 1e-6
-OURS = "mblsr1 default"
+OURS, BLOCKS = "mblsr1 default", "mblsr1 blocks"
 #: Rows of mblsr1 in the tables of tasks; the other variants are the ablation.
-SHOWN = (OURS, "mblsr1 paper", "mblsr1 L-SSR1-TR")
+SHOWN = (OURS, BLOCKS, "mblsr1 paper", "mblsr1 L-SSR1-TR")
 #: The task whose default meets the first-order methods of the tasks of this role.
 LARGE, OWN = "mnist", "own batch"
 
@@ -218,16 +218,17 @@ def losses(tasks: Iterable[str], families: Iterable[str], seeds: int) -> str:
 
 
 def is_ablation(family: str) -> bool:
-    """Whether a family is the default with one element changed."""
+    """Whether a family is the default, or the default with blocks, with one element changed."""
     return family.startswith("mblsr1") and family not in SHOWN
 
 
-def ablation(found: Table) -> str:
-    """Return the final training loss of each variant over the default's: geometric mean and extremes over tasks."""
-    lines = ["| one element changed | loss / default's (tasks) | smallest | largest |", "| --- | --- | --- | --- |"]
-    for family in filter(is_ablation, stochastic.grids()):
-        rows = [row for row in found.values() if family in row and OURS in row]
-        ratios = [max(row[family].loss, FLOOR) / max(row[OURS].loss, FLOOR) for row in rows]
+def ablation(found: Table, variants: Iterable[str], base: str = OURS) -> str:
+    """Return the final training loss of each variant over that of `base`: geometric mean and extremes over tasks."""
+    heads = f"| one element changed | loss / {base.removeprefix('mblsr1 ')}'s (tasks) | smallest | largest |"
+    lines = [heads, "| --- | --- | --- | --- |"]
+    for family in filter(is_ablation, (f"mblsr1 {name}" for name in variants)):
+        rows = [row for row in found.values() if family in row and base in row]
+        ratios = [max(row[family].loss, FLOOR) / max(row[base].loss, FLOOR) for row in rows]
         if ratios:
             mean = math.exp(statistics.fmean(map(math.log, ratios)))
             name = family.removeprefix("mblsr1 ")
@@ -245,7 +246,7 @@ def late_drift(found: Table) -> str:
     drifts = {}
     for task, row in found.items():
         for run in row[OURS].runs if OURS in row else []:
-            losses = [loss for _, loss in run["curve"] if loss is not None]
+            losses = [point[1] for point in run["curve"] if point[1] is not None]
             if losses:
                 drifts[task] = max(drifts.get(task, 1.0), losses[-1] / min(losses))
     if not drifts:
@@ -261,11 +262,12 @@ def machine() -> str:
 
 
 def codes(found: Table) -> str:
-    """Return which code of mblsr1 made the default's runs, and which those of the other variants."""
+    """Return which code of mblsr1 made the default's runs, which those with blocks, and which the other variants'."""
     versions: dict[str, set[str]] = {}
     for family, best in (pair for row in found.values() for pair in row.items()):
         if family.startswith("mblsr1"):
-            versions.setdefault("default" if family == OURS else "variants", set()).update(best.version.split(", "))
+            who = {OURS: "default", BLOCKS: "default with blocks"}.get(family, "variants")
+            versions.setdefault(who, set()).update(best.version.split(", "))
     return "; ".join(f"code of the {who} {', '.join(sorted(which))}" for who, which in sorted(versions.items()))
 
 
@@ -289,6 +291,8 @@ def write(seeds: int, folder: Path = RESULTS) -> str:
 
 def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: int) -> str:
     """Return the report."""
+    from benchmarks.tune import report_metric
+
     parts = [
         "# Development bench",
         f"{machine()}. Written by `python -m nox -s tune -- report`.",
@@ -311,7 +315,8 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         "Late drift of the default (last watched loss over the least one, any seed): " + late_drift(found) + ".",
         "Ablation: final training loss of the default with one element changed, over the default's; geometric mean "
         "over the tasks on which both were run.",
-        ablation(found),
+        ablation(found, stochastic.VARIANTS),
+        *report_metric.parts(found, collect(1)),
         "### Against first-order methods at their own batch size",
         f"MNIST, 784-50-10, {TASKS[LARGE].epochs:g} passes for all. The default starts at batch "
         f"{TASKS[LARGE].batch:,}. CPU time of the whole run, one thread, median over the seeds.",

@@ -1,7 +1,7 @@
 """Training runs at equal cost, from the same start and on the same seeds, on the tasks of `tasks`.
 
 Cost is counted in sample-gradients. SGD and Adam run in mblsr1's own driver; the torch optimizers
-in `torch_methods`. SOAP sees which weights form a matrix; all others see one flat vector.
+in `torch_methods`. SOAP, Muon and mblsr1 with blocks see which weights form a matrix; all others see one flat vector.
 """
 
 from __future__ import annotations
@@ -47,10 +47,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "L-SSR1-TR": {"preset": "l_ssr1_tr", "initial_radius": 1.0},
 }
 
+#: mblsr1's settings that see matrices: "blocks" True stands for the shapes of the network; "metric" for the settings of
+#: a Kronecker-factored one, or a metric by its name.
+METRICS: dict[str, dict[str, Any]] = {
+    "blocks": {"blocks": True},
+    "blocks: diagonal": {"metric": "diagonal"},
+    "blocks: floor .1": {"metric": {"floor": 0.1}},
+    "blocks: floor .0001": {"metric": {"floor": 1e-4}},
+    "blocks: exponent .2": {"metric": {"exponent": 0.2}},
+    "blocks: every 5": {"metric": {"every": 5}},
+    "blocks: every 50": {"metric": {"every": 50}},
+    "blocks: memory .9": {"metric": {"memory": 0.9}},
+    "blocks: memory .98": {"metric": {"memory": 0.98}},
+    "blocks: 16 pairs": {"blocks": True, "memory": 16},
+    "blocks: batch fixed": {"blocks": True, "largest_share": 1e-9},
+}
+
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
-STRUCTURED = ("SOAP",)
+STRUCTURED = ("SOAP", "Muon", "mblsr1 blocks")
 SGD_RATES, ADAM_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03)
-LARGER_RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
+LARGER_RATES, MUON_RATES = (0.003, 0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)
+#: A grid that is run on seed 0 alone on every task, and the best of it on the other seeds.
+THRIFTY = ("Muon",)
 POINTS, WATCHED = 20, 2_000
 STORE = Store("stochastic")
 
@@ -64,7 +82,8 @@ def grids() -> dict[str, list[dict[str, Any]]]:
         "AdamW cosine": [{"rate": r, "decay": d} for r, d in itertools.product(ADAM_RATES, (0.0, 0.01))],
         "schedule-free AdamW": larger,
         "SOAP": larger,
-        **{f"mblsr1 {name}": [options] for name, options in VARIANTS.items()},
+        "Muon": [{"rate": r} for r in MUON_RATES],
+        **{f"mblsr1 {name}": [options] for name, options in {**VARIANTS, **METRICS}.items()},
     }
 
 
@@ -100,9 +119,14 @@ def jobs(
         for seed in range(seeds)
         for family, grid in chosen.items()
         if TASKS[task].families is None or family in TASKS[task].families
-        for options in (_thrifty(newest, task, family, epochs) if TASKS[task].thrifty and seed else grid)
+        for options in (_thrifty(newest, task, family, epochs) if seed and is_thrifty(task, family) else grid)
     ]
     return list({key(r): r for r in runs if key(r) not in have}.values())
+
+
+def is_thrifty(task: str, family: str) -> bool:
+    """Whether other seeds than 0 run only the best of the grid."""
+    return TASKS[task].thrifty or family in THRIFTY
 
 
 def _thrifty(newest: dict[str, Any], task: str, family: str, epochs: float | None) -> list[dict[str, Any]]:
@@ -151,32 +175,47 @@ def _train(
         return w, steps, float(steps * batch), finite
     result = mblsr1.minimize(
         network.loss_and_gradient, True, w0, sampler, rng=seed, max_samples=budget,
-        callback=lambda step: watch(step.n_samples, step.x), **_arguments(method, options, batch),
+        callback=lambda step: watch(step.n_samples, step.x), **_arguments(method, options, batch, network.shapes),
     )  # fmt: skip
     x = result.get("x_average", result.x)  # where the variant asks for it
     return x, result.nit, float(result.n_samples), result.status != mblsr1.Status.NON_FINITE
 
 
-def _arguments(method: str, options: dict[str, Any], batch: int) -> dict[str, Any]:
+def _arguments(method: str, options: dict[str, Any], batch: int, shapes: list[tuple[int, ...]]) -> dict[str, Any]:
     """Arguments of `minimize`; no run ends before its budget does."""
     if method == "mblsr1":
-        changes = {name: value for name, value in options.items() if name != "preset"}
+        changes = {name: value for name, value in options.items() if name not in ("preset", "blocks", "metric")}
         start = getattr(mblsr1.Options, options["preset"])() if "preset" in options else mblsr1.Options()
-        return {"options": start.replace(batch_size=batch, gtol=0.0, **changes)}
+        return {"options": start.replace(batch_size=batch, gtol=0.0, **changes, **structure(options, shapes))}
     makers: dict[str, Callable[..., Any]] = {"SGD": mblsr1.sgd, "Adam": mblsr1.adam}
     rest = {"momentum": options["momentum"]} if "momentum" in options else {}
     chosen = mblsr1.Options(batch_size=batch, gtol=0.0)
     return {"method": makers[method](options["rate"], **rest), "options": chosen}
 
 
+def structure(options: dict[str, Any], shapes: list[tuple[int, ...]]) -> dict[str, Any]:
+    """What `options` say of blocks and metric, as `Options` takes it."""
+    if options.get("blocks"):
+        return {"blocks": shapes}
+    metric = options.get("metric")
+    if metric is None:
+        return {}
+    return {"metric": mblsr1.metric.diagonal() if metric == "diagonal" else mblsr1.metric.kronecker(shapes, **metric)}
+
+
 class Watch:
-    """Loss on some of the training samples, at about 20 costs; its own time in `seconds` is no part of the run."""
+    """Training loss and test accuracy on some of the samples, at about 20 costs.
+
+    Its own time in `seconds` is no part of the run.
+    """
 
     def __init__(self, network: Network, data: Split, budget: float) -> None:
         rows = np.random.default_rng(0).permutation(len(data.y))[:WATCHED]
         self.network, self.X, self.y = network, data.X[rows], data.y[rows]
+        rows = np.random.default_rng(0).permutation(len(data.y_test))[:WATCHED]
+        self.X_test, self.y_test = data.X_test[rows], data.y_test[rows]
         self.every, self.next, self.seconds = budget / POINTS, 0.0, 0.0
-        self.curve: list[list[float | None]] = []
+        self.curve: list[list[float | None]] = []  # cost, loss and accuracy; runs of earlier code lack the last
 
     def __call__(self, cost: float, w: Any) -> None:
         """Look, where it is time to."""
@@ -184,6 +223,7 @@ class Watch:
             return
         began = time.process_time()
         loss = self.network.loss(w, self.X, self.y)
-        self.curve.append([round(cost), float(f"{loss:.4g}") if np.isfinite(loss) else None])
+        accuracy = self.network.accuracy(w, self.X_test, self.y_test)
+        self.curve.append([round(cost), float(f"{loss:.4g}") if np.isfinite(loss) else None, accuracy])
         self.next = cost + self.every
         self.seconds += time.process_time() - began

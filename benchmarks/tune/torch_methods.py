@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,19 @@ def _soap(parameters: Any, steps: int, rate: float) -> tuple[Any, Any]:
     return SOAP(parameters, lr=rate, weight_decay=0.0), None
 
 
+def _muon(parameters: Any, steps: int, rate: float) -> tuple[Any, Any]:
+    """Muon for matrices and kernels, AdamW for the rest, at one rate: its updates have the size of AdamW's."""
+    import torch
+    from pytorch_optimizer import Muon
+
+    matrices = [p for p in parameters if p.ndim > 1]
+    groups = [{"params": matrices, "lr": rate, "use_muon": True, "use_adjusted_lr": True}]
+    rest = [p for p in parameters if p.ndim == 1]
+    groups += [{"params": rest, "lr": rate, "use_muon": False}] if rest else []
+    optimizer = Muon(groups)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+
 def _schedule_free(parameters: Any, steps: int, rate: float) -> tuple[Any, Any]:
     from pytorch_optimizer import ScheduleFreeAdamW
 
@@ -32,6 +45,7 @@ MAKERS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "AdamW cosine": _adamw_cosine,
     "schedule-free AdamW": _schedule_free,
     "SOAP": _soap,
+    "Muon": _muon,
 }
 
 
@@ -55,16 +69,26 @@ def train(
 
     ``watch(cost, weights)`` is called after each step, with the weights that a user would take then.
     """
+    w, steps, made = w0.copy(), int(budget // batch), 0
+    for made, _ in enumerate(iterate(name, setting, network, w, sampler, batch, steps, seed), 1):
+        watch(made * batch, w)
+    return w, made, made == steps
+
+
+def iterate(
+    name: str, setting: dict[str, float], network: Network, w: Any, sampler: Any, batch: int, steps: int, seed: int
+) -> Iterator[None]:
+    """Make one step at a time in place, with `w` what a user would take then; end early where it is not finite."""
     import torch
 
-    w, rng, steps = w0.copy(), np.random.default_rng(seed), int(budget // batch)
+    rng = np.random.default_rng(seed)
     parameters = [torch.nn.Parameter(p) for p in network.unpack(torch.from_numpy(w))]
     optimizer, schedule = MAKERS[name](parameters, steps, **setting)
     averages = hasattr(optimizer, "eval")
     for step in range(1, steps + 1):
         loss, g = network.loss_and_gradient(w, sampler.draw(batch, rng))
         if not (np.isfinite(loss) and np.isfinite(g).all()):
-            return w, step - 1, False
+            return
         for p, part in zip(parameters, network.unpack(torch.from_numpy(g)), strict=True):
             p.grad = part
         optimizer.step()
@@ -72,7 +96,6 @@ def train(
             schedule.step()
         if averages:
             optimizer.eval()
-        watch(step * batch, w)
+        yield
         if averages and step < steps:
             optimizer.train()
-    return w, steps, True

@@ -191,7 +191,7 @@ def small_task(monkeypatch, store):
     return stochastic
 
 
-@pytest.mark.parametrize("family", ["SGD", "Adam", "mblsr1 default"])
+@pytest.mark.parametrize("family", ["SGD", "Adam", "mblsr1 default", "mblsr1 blocks", "mblsr1 blocks: floor .1"])
 def test_a_run_spends_its_budget_and_is_not_made_twice(small_task, store, family):
     jobs = small_task.jobs(["ecoli"], 1, [family], epochs=3)
     small_task.work(jobs[0])
@@ -212,6 +212,35 @@ def test_other_seeds_of_a_thrifty_task_run_the_best_of_seed_0(small_task, store,
         store.save(job, {"loss": None if job["options"]["rate"] == 1.0 else abs(job["options"]["rate"] - 0.1)})
     rest = small_task.jobs(["ecoli"], 3, ["SGD"])
     assert [(job["seed"], job["options"]["rate"]) for job in rest] == [(1, 0.1), (2, 0.1)]
+
+
+def test_the_grid_of_a_thrifty_family_is_run_on_seed_0_alone(small_task):
+    grid = small_task.jobs(["ecoli"], 3, ["Muon"])
+    assert [(job["seed"], job["options"]["rate"]) for job in grid] == [(0, rate) for rate in small_task.MUON_RATES]
+
+
+def test_the_metric_is_that_of_the_shapes():
+    structure, shapes = module("tune.stochastic").structure, [(3, 4), (4,)]
+    assert structure({}, shapes) == {}
+    assert structure({"blocks": True}, shapes) == {"blocks": shapes}
+    assert len(structure({"metric": {"floor": 0.1}}, shapes)["metric"](np.ones(16)).blocks) == 2
+    assert len(structure({"metric": "diagonal"}, shapes)["metric"](np.ones(16)).blocks) == 1
+
+
+def test_accuracy_at_equal_loss_is_interpolated_where_the_loss_first_falls_to_it():
+    accuracy_at = module("tune.report_metric").accuracy_at
+    run = {"curve": [[0, 1.0, 0.2], [1, 0.1, 0.6], [2, 0.01, 0.8], [3, 0.1, 0.9]]}
+    assert accuracy_at(run, 0.1) == pytest.approx(0.6)
+    assert accuracy_at(run, 0.1**1.5) == pytest.approx(0.7)
+    assert math.isnan(accuracy_at(run, 0.001))
+    assert math.isnan(accuracy_at({"curve": [[0, 1.0], [1, 0.1]]}, 0.1))
+
+
+def test_the_level_of_equal_loss_is_one_that_all_runs_reach():
+    report, metric = module("tune.report"), module("tune.report_metric")
+    curves = ([[0, 1.0, 0.2], [1, 0.1, 0.5], [2, 0.2, 0.6]], [[0, 1.0, 0.2], [1, 0.3, 0.5], [2, 0.01, 0.7]])
+    rows = {str(i): report.Best({}, [{"curve": curve}], "1") for i, curve in enumerate(curves)}
+    assert metric.level(rows) == 0.1
 
 
 def test_first_order_methods_at_their_own_batch_meet_the_default_at_its_own():
