@@ -4,6 +4,7 @@
 a load on the machine meets all of them. Each row is over the steps after the memory is full, those of a round
 compared with SGD's and SOAP's of that round; "mean" is the mean over SOAP's, for both have dear steps now and then.
 "outside" is the time that is not spent in loss and gradient.
+"""
 
 from __future__ import annotations
 
