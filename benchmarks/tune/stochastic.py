@@ -66,7 +66,7 @@ METRICS: dict[str, dict[str, Any]] = {
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
 STRUCTURED = ("SOAP", "Muon", "mblsr1 blocks")
 SGD_RATES, ADAM_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03)
-LARGER_RATES, MUON_RATES = (0.003, 0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03, 0.1)
+LARGER_RATES, MUON_RATES = (0.003, 0.01, 0.03, 0.1, 0.3), (0.01, 0.03, 0.1)
 #: A grid that is run on seed 0 alone on every task, and the best of it on the other seeds.
 THRIFTY = ("Muon",)
 POINTS, WATCHED = 20, 2_000
@@ -82,7 +82,7 @@ def grids() -> dict[str, list[dict[str, Any]]]:
         "AdamW cosine": [{"rate": r, "decay": d} for r, d in itertools.product(ADAM_RATES, (0.0, 0.01))],
         "schedule-free AdamW": larger,
         "SOAP": larger,
-        "Muon": [{"rate": r} for r in MUON_RATES],
+        "Muon": [{"rate": r, "momentum": m} for r, m in itertools.product(MUON_RATES, (0.8, 0.9))],
         **{f"mblsr1 {name}": [options] for name, options in {**VARIANTS, **METRICS}.items()},
     }
 

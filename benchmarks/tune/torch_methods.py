@@ -22,16 +22,15 @@ def _soap(parameters: Any, steps: int, rate: float) -> tuple[Any, Any]:
     return SOAP(parameters, lr=rate, weight_decay=0.0), None
 
 
-def _muon(parameters: Any, steps: int, rate: float) -> tuple[Any, Any]:
-    """Muon for matrices and kernels, AdamW for the rest, at one rate: its updates have the size of AdamW's."""
+def _muon(parameters: Any, steps: int, rate: float, momentum: float) -> tuple[Any, Any]:
+    """Muon for hidden matrices and kernels, AdamW for the output's and the rest; updates are scaled to one rate."""
     import torch
     from pytorch_optimizer import Muon
 
-    matrices = [p for p in parameters if p.ndim > 1]
-    groups = [{"params": matrices, "lr": rate, "use_muon": True, "use_adjusted_lr": True}]
-    rest = [p for p in parameters if p.ndim == 1]
-    groups += [{"params": rest, "lr": rate, "use_muon": False}] if rest else []
-    optimizer = Muon(groups)
+    *hidden, output = [p for p in parameters if p.ndim > 1]
+    rest = [output, *(p for p in parameters if p.ndim == 1)]
+    own = {"params": hidden, "lr": rate, "momentum": momentum, "use_muon": True, "use_adjusted_lr": True}
+    optimizer = Muon([own, {"params": rest, "lr": rate, "use_muon": False}])
     return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
 
 
@@ -56,7 +55,7 @@ def warm_up(name: str) -> None:
     torch.set_num_threads(1)
     parameter = torch.nn.Parameter(torch.ones(1, 1))
     parameter.grad = torch.ones(1, 1)
-    rest = {"decay": 0.0} if name == "AdamW cosine" else {}
+    rest = {"AdamW cosine": {"decay": 0.0}, "Muon": {"momentum": 0.9}}.get(name, {})
     optimizer, _schedule = MAKERS[name]([parameter], 1, rate=0.01, **rest)  # the schedule must outlive the step
     optimizer.step()
 
