@@ -21,8 +21,8 @@ def parts(found: Table, seed_0: Table) -> list[str]:
         "The default with blocks is told the shapes of the weights and has one setting for all tasks; SOAP and Muon "
         "are tuned. Muon: hidden matrices and kernels, at Moonlight's factor; AdamW at the same rate for the output's "
         "and the rest; cosine schedule. At equal loss: test accuracy where the training loss first falls to the least "
-        f"that all runs of the table reach on the task, both on {stochastic.WATCHED:,} samples, interpolated in the logarithm "
-        "of the loss between points that are a twentieth of the run apart.",
+        f"that all runs of the table reach on the task, both on {stochastic.WATCHED:,} samples, interpolated in the "
+        "logarithm of the loss between points that are a twentieth of the run apart.",
         table(found),
         "Metric, one element changed; seed 0, over the default with blocks; training loss, then test accuracy minus "
         "that of the default with blocks:",

@@ -57,6 +57,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "blocks: exponent .2": {"metric": {"exponent": 0.2}},
     "blocks: every 5": {"metric": {"every": 5}},
     "blocks: every 50": {"metric": {"every": 50}},
+    "blocks: every gradient": {"metric": {"stride": 1}},
     "blocks: memory .9": {"metric": {"memory": 0.9}},
     "blocks: memory .98": {"metric": {"memory": 0.98}},
     "blocks: 16 pairs": {"blocks": True, "memory": 16},
