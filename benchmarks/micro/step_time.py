@@ -1,6 +1,6 @@
 """Wall time of a step on MNIST, 784-50-10, batch 4,096: the default beside SGD, with blocks beside SOAP; batch fixed.
 
-``python -m benchmarks.micro.step_time``: one process, one thread; the methods make one step each in turn, so that
+``python -m benchmarks.micro.step_time [RUNS]``: one process, one thread; the methods make one step each in turn, so that
 a load on the machine meets all of them. Each row is over the steps after the memory is full, those of a round
 compared with SGD's and SOAP's of that round; "mean" is the mean over SOAP's, for both have dear steps now and then.
 "outside" is the time that is not spent in loss and gradient.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -65,10 +66,10 @@ class Clocked:
         self.times.append((whole, whole - (self.fun.seconds - inside)))
 
 
-def times() -> dict[str, Any]:
+def times(repeats: int) -> dict[str, Any]:
     """By method: steps of all repeats x (all, outside), in ms."""
     rows: dict[str, list[Any]] = {name: [] for name in RUNS}
-    for _ in tqdm(range(REPEATS), desc="step time"):
+    for _ in tqdm(range(repeats), desc="step time"):
         runs = {name: Clocked(arguments) for name, arguments in RUNS.items()}
         for _ in range(STEPS):
             for run in runs.values():
@@ -88,10 +89,10 @@ def row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
     return (*texts[:3], f"{low:.2f} to {high:.2f}", *texts[3:])
 
 
-def main() -> dict[str, float]:
+def main(repeats: int = REPEATS) -> dict[str, float]:
     """Print the table; return each method's median ratio to SGD."""
-    found = times()
-    print(f"{machine()}; seed 0; batch {FIXED.batch_size:,}, steps {FULL + 1} to {STEPS} of {REPEATS} runs")
+    found = times(repeats)
+    print(f"{machine()}; seed 0; batch {FIXED.batch_size:,}, steps {FULL + 1} to {STEPS} of {repeats} runs")
     heads = ("median", "outside", f"/ {BASE}", "quartiles", f"/ {STRUCTURED}", "mean")
     print(f"  {'wall time of a step, ms':28}{''.join(f'{head:>14}' for head in heads)}")
     rows = {name: row(name, found) for name in found}
@@ -101,4 +102,4 @@ def main() -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))
