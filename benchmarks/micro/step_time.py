@@ -1,7 +1,7 @@
 """Wall time of a step on MNIST, 784-50-10, batch 4,096: the default beside SGD, with blocks beside SOAP; batch fixed.
 
-``python -m benchmarks.micro.step_time [RUNS]``: one process, one thread; the methods make one step each in turn, so that
-a load on the machine meets all of them. Each row is over the steps after the memory is full, those of a round
+``python -m benchmarks.micro.step_time [RUNS]``: one process, one thread; the methods make one step each in turn, so
+that a load on the machine meets all of them. Each row is over the steps after the memory is full, those of a round
 compared with SGD's and SOAP's of that round; "mean" is the mean over SOAP's, for both have dear steps now and then.
 "outside" is the time that is not spent in loss and gradient.
 """
