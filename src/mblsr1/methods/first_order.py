@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
+from mblsr1.methods.checks import positive, share
 from mblsr1.problem import Oracle
 from mblsr1.types import NAN, Method, Outcome, Point
 
@@ -43,8 +43,8 @@ def sgd(learning_rate: float = 0.01, momentum: float = 0.0) -> Method:
     ValueError, TypeError
         Where a value is outside its range.
     """
-    learning_rate = _positive("learning_rate", learning_rate)
-    momentum = _share("momentum", momentum)
+    learning_rate = positive("learning_rate", learning_rate)
+    momentum = share("momentum", momentum)
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         v = g if m.first is None else momentum * m.first + g
@@ -70,10 +70,10 @@ def adam(learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999
     ValueError, TypeError
         Where a value is outside its range.
     """
-    learning_rate = _positive("learning_rate", learning_rate)
-    beta_1 = _share("beta_1", beta_1)
-    beta_2 = _share("beta_2", beta_2)
-    epsilon = _positive("epsilon", epsilon)
+    learning_rate = positive("learning_rate", learning_rate)
+    beta_1 = share("beta_1", beta_1)
+    beta_2 = share("beta_2", beta_2)
+    epsilon = positive("epsilon", epsilon)
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         count = m.steps + 1
@@ -102,9 +102,9 @@ def rmsprop(learning_rate: float = 0.01, alpha: float = 0.99, epsilon: float = 1
     ValueError, TypeError
         Where a value is outside its range.
     """
-    learning_rate = _positive("learning_rate", learning_rate)
-    alpha = _share("alpha", alpha)
-    epsilon = _positive("epsilon", epsilon)
+    learning_rate = positive("learning_rate", learning_rate)
+    alpha = share("alpha", alpha)
+    epsilon = positive("epsilon", epsilon)
 
     def direction(g: Array, m: Moments) -> tuple[Array, Moments]:
         second = _average(m.second, g * g, alpha)
@@ -127,24 +127,3 @@ def _method(name: str, direction: Direction) -> Method:
         return moments, Outcome(point.w + p, NAN, None, 0.0, scalars)
 
     return Method(name, init, step, needs_loss=False)
-
-
-def _positive(name: str, value: float) -> float:
-    if not _finite(name, value, "> 0") > 0.0:
-        raise ValueError(f"{name}: must be a finite number > 0, got {value!r}")
-    return float(value)
-
-
-def _share(name: str, value: float) -> float:
-    if not 0.0 <= _finite(name, value, "in [0, 1)") < 1.0:
-        raise ValueError(f"{name}: must be a finite number in [0, 1), got {value!r}")
-    return float(value)
-
-
-def _finite(name: str, value: Any, allowed: str) -> float:
-    """`value` as a Python float: a NumPy scalar would change the dtype of float32 vectors."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: must be a finite number {allowed}, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: must be a finite number {allowed}, got {value!r}")
-    return float(value)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mblsr1.linalg import scaling as scaling_rules
 from mblsr1.linalg.scaling import ScalingRule
+from mblsr1.methods.checks import integer
 from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, StepRule, sr1_trust_region
 from mblsr1.problem import Oracle
 from mblsr1.rules import metric as metric_rules
@@ -174,9 +175,9 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.memory is not None:
-            _integer("memory", self.memory, 0)
+            integer("memory", self.memory, 0)
         for name, low in (("batch_size", 1), ("check_every", 1), ("steps_per_batch", 1)):
-            _integer(name, getattr(self, name), low)
+            integer(name, getattr(self, name), low)
         for name, (text, test) in _RANGES.items():
             _real(name, getattr(self, name), text, test)
         for name, allowed in _CHOICES.items():
@@ -202,12 +203,12 @@ class Options:
 
     def _check_sizes(self) -> None:
         if self.restart_memory is not None:
-            _integer("restart_memory", self.restart_memory, 0)
+            integer("restart_memory", self.restart_memory, 0)
             most = WHOLE_MEMORY if self.memory is None else self.memory
             if self.restart_memory > most:
                 raise ValueError(f"restart_memory: must be None or in [0, memory={most}], got {self.restart_memory!r}")
         if not callable(self.check_size) and self.check_size != "all":
-            _integer("check_size", self.check_size, 1, ', "all" or a function of the batch size')
+            integer("check_size", self.check_size, 1, ', "all" or a function of the batch size')
 
     def _check_metric(self) -> None:
         if self.blocks is not None:
@@ -302,13 +303,6 @@ _CHOICES = {
     "globalization": ("trust-region", "line-search"),
     "mixing": ("convex", "printed"),
 }
-
-
-def _integer(name: str, value: Any, low: int, more: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: must be an int >= {low}{more}, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name}: must be an int >= {low}{more}, got {value!r}")
 
 
 def _real(name: str, value: Any, text: str, test: Callable[[float], bool]) -> None:
