@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,15 @@ class Batches:
         is_full = self.n_samples is not None and size >= self.n_samples
         batch = None if self.sampler is None else self.problem.call(self.sampler.draw, size, self.rng)
         return self.problem.bind(batch, size, is_full)
+
+    def chunks(self, size: int) -> Iterable[tuple[Any, int]]:
+        """(batch, count) over the whole set, in parts of `size` samples where the sampler has them."""
+        chunks = getattr(self.sampler, "chunks", None)
+        if chunks is not None:
+            return chunks(size)  # type: ignore[no-any-return]
+        assert self.n_samples is not None
+        batch = None if self.sampler is None else self.problem.call(self.sampler.draw, self.n_samples, self.rng)
+        return [(batch, self.n_samples)]
 
     def _next(self, size: int) -> Oracle:
         """A new batch: the samples taken over from the last one, those to be shared with the next, the rest."""

@@ -16,7 +16,7 @@ from mblsr1.arguments import check_budgets, check_functions, checked_options, ch
 from mblsr1.batches import Batches
 from mblsr1.checkpoint import State, from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
-from mblsr1.problem import BudgetSpent, Counts, Oracle, OverlapOracle, Problem
+from mblsr1.problem import CHUNK, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.averaging import added
 from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
@@ -27,8 +27,7 @@ __all__ = ["Step", "iterate", "minimize"]
 
 #: Steps of a run without any budget: deterministic, from a sampler.
 _DEFAULT_STEPS = {True: 15_000, False: 1_000}
-#: Samples handed to the user's functions at once when the whole set is evaluated; a stream's stand-in for it.
-_CHUNK = 5_000
+#: A stream's stand-in for the whole set, in batches.
 _STREAM_CHECK = 10
 #: Columns that every history has, whatever the method.
 _FIRST, _LAST = ("step", "loss", "loss_after", "grad_norm"), ("batch_size", "n_samples", "nfev", "njev")
@@ -69,7 +68,7 @@ def minimize(
         None: deterministic. An int N: ``IndexSampler(N)``. Else an object with ``n_samples`` and
         ``draw(size, rng)``, such as ``ArraySampler(X, y)``.
     method : Method, optional
-        Default MB-LSR1; or ``mblsr1.sgd(...)``, ``mblsr1.adam(...)``, ``mblsr1.rmsprop(...)``.
+        Default MB-LSR1; or ``mblsr1.sgd``, ``adam``, ``rmsprop``, ``svrg`` or ``s_lsr1`` with its settings.
     options : Options, optional
         Default ``Options()``, the recommended settings.
     rng : None, int or numpy.random.Generator
@@ -227,6 +226,8 @@ class _Run:
         self.n_samples = size_of(self.sampler)
         if self.options.check_size == "all" and self.n_samples is None:
             raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
+        if method is not None and method.needs_whole and self.n_samples is None:
+            raise ValueError(f"sampler: method {method.name!r} needs one with a known n_samples, got a stream")
         whole = self.n_samples is not None and self.options.batch_size >= self.n_samples
         self.method: Method = mb_lsr1(self.options, whole) if method is None else method
         self.rng = checked_rng(rng)
@@ -245,6 +246,7 @@ class _Run:
         self.counts = Counts()
         self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
         self.batches = Batches(self.problem, self.sampler, self.rng, self.method.overlap, self.options.steps_per_batch)
+        self.problem.over_whole_set(self.n_samples, self.batches.chunks)
         if state is not None:
             self._restore(state)
         self.first_step, self.first_cost = self.step, self.counts.n_samples
@@ -337,9 +339,9 @@ class _Run:
     def _full_gradient_norm(self, w: Array) -> float:
         chunks = getattr(self.sampler, "chunks", None)
         if chunks is not None:
-            g = self.problem.full_gradient(w, chunks(max(_CHUNK, self.check.size)))
+            g = self.problem.full_gradient(w, chunks(max(CHUNK, self.check.size)))
         else:
-            size = max(_CHUNK, _STREAM_CHECK * self.check.size)
+            size = max(CHUNK, _STREAM_CHECK * self.check.size)
             g = self.batches.bind(size if self.n_samples is None else min(size, self.n_samples)).gradient(w)
         return math.inf if g is None else _array.norm(g)
 

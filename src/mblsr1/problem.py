@@ -13,8 +13,10 @@ from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.types import Point
 
-__all__ = ["BudgetSpent", "Counts", "Oracle", "OverlapOracle", "Problem"]
+__all__ = ["CHUNK", "BudgetSpent", "Counts", "Oracle", "OverlapOracle", "Problem"]
 
+#: Samples handed to the user's functions at once when the whole set is evaluated.
+CHUNK = 5_000
 #: Cost in thirds of a sample-gradient: a gradient (alone or with its loss), a loss alone, a Hessian-vector product.
 _GRADIENT, _LOSS, _HVP = 3, 1, 6
 
@@ -51,10 +53,14 @@ class Counts:
         """Cost in sample-gradients; a loss alone is a third, a Hessian-vector product two."""
         return self._thirds / 3 if self._thirds % 3 else self._thirds // 3
 
-    def spend(self, size: int, thirds: int) -> None:
-        """Account for an evaluation before it is made."""
+    def demand(self, size: int, thirds: int) -> None:
+        """End the run where an evaluation would exceed the limit."""
         if self._thirds + size * thirds > self._limit:
             raise BudgetSpent
+
+    def spend(self, size: int, thirds: int) -> None:
+        """Account for an evaluation before it is made."""
+        self.demand(size, thirds)
         self._thirds += size * thirds
 
     def to_saved(self) -> dict[str, int]:
@@ -98,7 +104,13 @@ class Problem:
         self.like = w0
         self.takes_batch = takes_batch
         self.counts = counts
+        self.n_samples: int | None = None
+        self._chunks: Callable[[int], Iterable[tuple[Any, int]]] | None = None
         self._settings = _array.caller_settings()
+
+    def over_whole_set(self, n_samples: int | None, chunks: Callable[[int], Iterable[tuple[Any, int]]]) -> None:
+        """Say what the whole set is: its size, None where it is unknown, and ``chunks(size)`` over it."""
+        self.n_samples, self._chunks = n_samples, chunks
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of the user, with the user's treatment of floating-point errors."""
@@ -108,6 +120,13 @@ class Problem:
     def bind(self, batch: Any, size: int, is_full: bool) -> Oracle:
         """Return the oracle of one batch."""
         return Oracle(self, (batch,) if self.takes_batch else (), size, is_full)
+
+    def whole_gradient(self, w: Array, size: int) -> Array | None:
+        """Mean gradient over the whole set; nothing is evaluated where the budget does not allow all of it."""
+        if self.n_samples is None or self._chunks is None:
+            raise ValueError("sampler: the gradient over the whole set needs a sampler with a known n_samples")
+        self.counts.demand(self.n_samples, _GRADIENT)
+        return self.full_gradient(w, self._chunks(max(CHUNK, size)))
 
     def full_gradient(self, w: Array, chunks: Iterable[tuple[Any, int]]) -> Array | None:
         """Return the mean gradient over chunks of the whole set; None where it is not finite."""
@@ -217,6 +236,15 @@ class Oracle:
         """Gradient at w, with the loss where it is needed or comes free."""
         loss = self.loss(w) if needs_loss or self.fused else math.nan
         return Point(w, loss, self.gradient(w))
+
+    @property
+    def n_samples(self) -> int | None:
+        """Size of the whole set; None where it is unknown."""
+        return self.problem.n_samples
+
+    def whole_gradient(self, w: Array) -> Array | None:
+        """Gradient at w over the whole set, in chunks of the sampler; None where an entry is not finite."""
+        return self.problem.whole_gradient(w, self.size)
 
     @property
     def share_spent(self) -> float:

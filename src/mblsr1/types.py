@@ -162,6 +162,8 @@ class Method(NamedTuple):
         Algorithm 6; None keeps the batch size.
     overlap : float
         Share of a batch that the next one evaluates again, in [0, 0.5].
+    needs_whole : bool
+        Whether the method asks for the gradient over the whole set, ``oracle.whole_gradient(w)``; a stream has none.
     """
 
     name: str
@@ -170,3 +172,4 @@ class Method(NamedTuple):
     needs_loss: bool = True
     batch_rule: BatchRule | None = None
     overlap: float = 0.0
+    needs_whole: bool = False

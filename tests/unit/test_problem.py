@@ -1,11 +1,12 @@
 """The oracle: calls, cost in thirds of a sample-gradient, budget, checks; the full gradient."""
 
+import contextlib
 import math
 
 import numpy as np
 import pytest
 
-from mblsr1.problem import BudgetSpent, Counts, Problem
+from mblsr1.problem import CHUNK, BudgetSpent, Counts, Problem
 from mblsr1.sampling import ArraySampler, IndexSampler
 
 W = np.array([1.0, -2.0])
@@ -286,3 +287,41 @@ def test_the_full_gradient_respects_the_budget(user):
     with pytest.raises(BudgetSpent):
         problem.full_gradient(W, IndexSampler(6).chunks(2))
     assert problem.counts.n_samples == 4
+
+
+def over(problem, n, chunks):
+    problem.over_whole_set(n, chunks)
+    return problem.bind([0], 1, False)
+
+
+def test_an_oracle_evaluates_the_whole_set_in_large_chunks(user):
+    asked = []
+
+    def chunks(size):
+        asked.append(size)
+        return IndexSampler(6).chunks(4)
+
+    oracle = over(separate(user), 6, chunks)
+    np.testing.assert_array_equal(oracle.whole_gradient(W), 2.0 * W)
+    assert oracle.n_samples == 6
+    assert asked == [CHUNK]
+    assert [len(batch) for _, _, batch in user.calls] == [4, 2]
+    assert oracle.problem.counts.n_samples == 6
+    oracle.size = 2 * CHUNK  # a batch of that size fits: so do chunks
+    oracle.whole_gradient(W)
+    assert asked == [CHUNK, 2 * CHUNK]
+
+
+@pytest.mark.parametrize(("limit", "calls"), [(5.9, 0), (6, 3)])
+def test_the_whole_set_is_paid_for_as_one(user, limit, calls):
+    oracle = over(separate(user, limit=limit), 6, lambda size: IndexSampler(6).chunks(2))
+    with pytest.raises(BudgetSpent) if not calls else contextlib.nullcontext():
+        oracle.whole_gradient(W)
+    assert len(user.calls) == calls
+    assert oracle.problem.counts.n_samples == 2 * calls
+
+
+def test_a_stream_has_no_gradient_over_the_whole_set(user):
+    for oracle in (separate(user).bind([0], 1, False), over(separate(user), None, lambda size: [])):
+        with pytest.raises(ValueError, match=r"^sampler: the gradient over the whole set needs a sampler with a known"):
+            oracle.whole_gradient(W)
