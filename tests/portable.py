@@ -50,6 +50,15 @@ class Logistic:
         pull = -y / (1.0 + xp.exp(y * xp.matmul(X, flat)))
         return xp.reshape(xp.matmul(pull, X) / X.shape[0] + self.weight * flat, w.shape)
 
+    def hvp(self, w: Any, v: Any, batch: tuple[Any, Any]) -> Any:
+        """The Hessian at w times v, in the shape of w."""
+        X, y = batch
+        xp = array_namespace(w)
+        flat, along = xp.reshape(w, (-1,)), xp.reshape(v, (-1,))
+        share = 1.0 / (1.0 + xp.exp(y * xp.matmul(X, flat)))
+        bend = share * (1.0 - share) * xp.matmul(X, along)
+        return xp.reshape(xp.matmul(bend, X) / X.shape[0] + self.weight * along, w.shape)
+
     def both(self, w: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         return self.fun(w, batch), self.grad(w, batch)
 
@@ -57,8 +66,13 @@ class Logistic:
         """Arguments of `minimize` in a library: from a sampler of its arrays, or deterministic over all rows."""
         arrays = [xp(a) for a in (self.data if data is None else data)]
         if sampled:
-            return {"fun": self.fun, "grad": self.grad, "sampler": mblsr1.ArraySampler(*arrays), "batch_size": 256}
-        return {"fun": lambda w: self.fun(w, arrays), "grad": lambda w: self.grad(w, arrays)}
+            functions = {"fun": self.fun, "grad": self.grad, "hvp": self.hvp}
+            return {**functions, "sampler": mblsr1.ArraySampler(*arrays), "batch_size": 256}
+        return {
+            "fun": lambda w: self.fun(w, arrays),
+            "grad": lambda w: self.grad(w, arrays),
+            "hvp": lambda w, v: self.hvp(w, v, arrays),
+        }
 
 
 #: Curvature from 0.2 to 0.5, condition about 2.
@@ -78,4 +92,5 @@ RUNS: dict[str, tuple[Logistic, dict[str, Any]]] = {
     "sgd": (MILD, {"method": mblsr1.sgd(0.5, momentum=0.5)}),
     "adam": (MILD, {"method": mblsr1.adam(0.05)}),
     "rmsprop": (MILD, {"method": mblsr1.rmsprop(0.02)}),
+    "svrg": (MILD, {"method": mblsr1.svrg(0.5, passes=3.0)}),
 }

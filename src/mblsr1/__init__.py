@@ -10,7 +10,7 @@ from mblsr1.checkpoint import State, load_state, save_state
 from mblsr1.linalg import scaling
 from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.subproblem import TrustRegionSolution, solve_trust_region
-from mblsr1.methods.first_order import adam, rmsprop, sgd
+from mblsr1.methods.first_order import adam, rmsprop, sgd, svrg
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.minimize import Step, iterate, minimize
 from mblsr1.rules import metric
@@ -44,4 +44,5 @@ __all__ = [
     "scaling",
     "sgd",
     "solve_trust_region",
+    "svrg",
 ]

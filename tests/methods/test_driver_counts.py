@@ -191,6 +191,7 @@ METHODS = {
     "l-ssr1-tr": {"options": mblsr1.Options.l_ssr1_tr(gtol=0.0, memory=4, batch_size=7, check_every=3)},
     "sgd": {"method": mblsr1.sgd(0.1, 0.9), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
     "adam": {"method": mblsr1.adam(0.01), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
+    "svrg": {"method": mblsr1.svrg(0.1, 0.5), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
 }
 
 

@@ -39,8 +39,9 @@ PRESETS = {
 }
 WARM = Options.paper(restart_memory=2, restart_tolerance=0.5, memory=4)
 METHODS = {"sgd": mblsr1.sgd(0.005, 0.9), "adam": mblsr1.adam(0.05)}
+OTHERS = {"svrg": mblsr1.svrg(0.005, 0.5)}
 WAYS = {**{k: {"options": o} for k, o in PRESETS.items()}, "warm": {"options": WARM},
-        **{k: {"method": m} for k, m in METHODS.items()}}  # fmt: skip
+        **{k: {"method": m} for k, m in {**METHODS, **OTHERS}.items()}}  # fmt: skip
 every_preset = pytest.mark.parametrize("options", PRESETS.values(), ids=PRESETS)
 every_way = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
 
@@ -186,6 +187,16 @@ def test_a_case_that_once_divided_by_zero():
     user, w0 = Faulty({0: "-huge"}, {27: "huge"}), np.linspace(-1.0, 1.0, D)
     result = mblsr1.minimize(
         user.fun, user.grad, w0, N, rng=2, max_samples=400, max_steps=60, batch_size=4, check_every=3
+    )
+    check(result, user, 400, w0)
+
+
+@every_way
+def test_a_gradient_of_denormal_numbers(how):
+    """Its square is zero; the step to the boundary must be a step or none, never nan."""
+    user, w0 = Faulty({}, {0: "denormal"}), np.linspace(-1.0, 1.0, D)
+    result = mblsr1.minimize(
+        user.fun, user.grad, w0, N, rng=0, max_samples=400, max_steps=60, **{**how, "batch_size": 4}
     )
     check(result, user, 400, w0)
 

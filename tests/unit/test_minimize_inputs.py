@@ -416,8 +416,8 @@ def test_bad_argument(name, value, error, pattern):
     both_calls((fun, grad, np.ones(2)), {name: value}, error, pattern)
 
 
-@pytest.mark.parametrize("method", [mblsr1.sgd(0.1), mblsr1.adam(), mblsr1.rmsprop()], ids=lambda m: m.name)
-def test_a_first_order_method_refuses_options_it_does_not_obey(method):
+@pytest.mark.parametrize("method", [mblsr1.sgd(0.1), mblsr1.adam(), mblsr1.svrg()], ids=lambda m: m.name)
+def test_another_method_refuses_options_it_does_not_obey(method):
     obeyed = {"averaging": 0.5, "batch_size": 2, "gtol": 1e-3, "check_every": 3, "steps_per_batch": 2}
     mblsr1.minimize(batch_fun, batch_grad, np.ones(2), 5, method=method, max_steps=1, **obeyed)
     foreign = {f.name for f in dataclasses.fields(Options)} - set(obeyed)
@@ -453,6 +453,7 @@ RATES = {
         "alpha": (-0.1, 1.0, r"in \[0, 1\)"),
         "epsilon": (0.0, -1.0, "> 0"),
     },
+    mblsr1.svrg: {"learning_rate": (0.0, -1.0, "> 0"), "passes": (0.0, -1.0, "> 0")},
 }
 
 
@@ -461,7 +462,7 @@ RATES = {
     [(factory, name) for factory, names in RATES.items() for name in names],
     ids=lambda x: getattr(x, "__name__", x),
 )
-def test_ranges_of_the_first_order_methods(factory, name):
+def test_ranges_of_the_baselines(factory, name):
     *outside, allowed = RATES[factory][name]
     for value in (*outside, np.nan, np.inf, "1", None, True):
         error = ValueError if isinstance(value, float) else TypeError

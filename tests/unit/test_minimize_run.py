@@ -21,9 +21,14 @@ PRESETS = {
     "paper": Options.paper(),
     "l_ssr1_tr": Options.l_ssr1_tr(),
 }
-FIRST_ORDER = {"sgd": mblsr1.sgd(0.1, momentum=0.9), "adam": mblsr1.adam(0.05), "rmsprop": mblsr1.rmsprop(0.02)}
-RUNS = [*({"options": o} for o in PRESETS.values()), *({"method": m} for m in FIRST_ORDER.values())]
-every_run = pytest.mark.parametrize("how", RUNS, ids=[*PRESETS, *FIRST_ORDER])
+METHODS = {
+    "sgd": mblsr1.sgd(0.1, momentum=0.9),
+    "adam": mblsr1.adam(0.05),
+    "rmsprop": mblsr1.rmsprop(0.02),
+    "svrg": mblsr1.svrg(0.1),
+}
+RUNS = [*({"options": o} for o in PRESETS.values()), *({"method": m} for m in METHODS.values())]
+every_run = pytest.mark.parametrize("how", RUNS, ids=[*PRESETS, *METHODS])
 
 
 def fun(w, batch=slice(None)):

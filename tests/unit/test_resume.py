@@ -82,6 +82,8 @@ CASES = {
     "sgd, momentum": (N, {"method": mblsr1.sgd(0.1, 0.9), "batch_size": 8}),
     "adam": (N, {"method": mblsr1.adam(0.01), "batch_size": 8}),
     "rmsprop": (N, {"method": mblsr1.rmsprop(0.01), "batch_size": 8}),
+    "svrg": (N, {"method": mblsr1.svrg(0.1, 0.5), "batch_size": 8}),
+    "svrg, one pass": (N, {"method": mblsr1.svrg(0.1, 1.0), "batch_size": 8, "steps_per_batch": 3}),
     "adam, three steps a batch": (N, {"method": mblsr1.adam(0.01), "batch_size": 8, "steps_per_batch": 3}),
     "adam, deterministic": (None, {"method": mblsr1.adam(0.01)}),
 }  # fmt: skip
