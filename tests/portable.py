@@ -93,4 +93,5 @@ RUNS: dict[str, tuple[Logistic, dict[str, Any]]] = {
     "adam": (MILD, {"method": mblsr1.adam(0.05)}),
     "rmsprop": (MILD, {"method": mblsr1.rmsprop(0.02)}),
     "svrg": (MILD, {"method": mblsr1.svrg(0.5, passes=3.0)}),
+    "s_lsr1": (MILD, {"method": mblsr1.s_lsr1(4)}),
 }

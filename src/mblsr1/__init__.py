@@ -12,6 +12,7 @@ from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.subproblem import TrustRegionSolution, solve_trust_region
 from mblsr1.methods.first_order import adam, rmsprop, sgd, svrg
 from mblsr1.methods.presets import Options, mb_lsr1
+from mblsr1.methods.sampled import s_lsr1
 from mblsr1.minimize import Step, iterate, minimize
 from mblsr1.rules import metric
 from mblsr1.sampling import ArraySampler, IndexSampler, LoaderSampler, StreamSampler
@@ -40,6 +41,7 @@ __all__ = [
     "metric",
     "minimize",
     "rmsprop",
+    "s_lsr1",
     "save_state",
     "scaling",
     "sgd",

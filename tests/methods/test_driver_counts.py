@@ -192,6 +192,7 @@ METHODS = {
     "sgd": {"method": mblsr1.sgd(0.1, 0.9), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
     "adam": {"method": mblsr1.adam(0.01), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
     "svrg": {"method": mblsr1.svrg(0.1, 0.5), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
+    "s-lsr1": {"method": mblsr1.s_lsr1(4), "options": mblsr1.Options(gtol=0.0, batch_size=7)},
 }
 
 

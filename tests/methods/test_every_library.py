@@ -108,7 +108,7 @@ def test_w_of_any_shape(xp, name, shape):
         np.testing.assert_allclose(xp.to_numpy(result.x), np.ones(shape), rtol=0, atol=5e-6)
 
 
-@pytest.mark.parametrize("name", ["recommended", "re-solving", "kronecker", "paper", "adam", "svrg"])
+@pytest.mark.parametrize("name", ["recommended", "re-solving", "kronecker", "paper", "adam", "svrg", "s_lsr1"])
 @sampled_or_not
 def test_a_saved_run_continues_bit_for_bit(xp, name, sampled, tmp_path):
     """Through a file, which holds NumPy arrays: 6 and 6 steps are 12 steps. XLA too makes the same bits twice."""

@@ -416,7 +416,9 @@ def test_bad_argument(name, value, error, pattern):
     both_calls((fun, grad, np.ones(2)), {name: value}, error, pattern)
 
 
-@pytest.mark.parametrize("method", [mblsr1.sgd(0.1), mblsr1.adam(), mblsr1.svrg()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method", [mblsr1.sgd(0.1), mblsr1.adam(), mblsr1.svrg(), mblsr1.s_lsr1()], ids=lambda m: m.name
+)
 def test_another_method_refuses_options_it_does_not_obey(method):
     obeyed = {"averaging": 0.5, "batch_size": 2, "gtol": 1e-3, "check_every": 3, "steps_per_batch": 2}
     mblsr1.minimize(batch_fun, batch_grad, np.ones(2), 5, method=method, max_steps=1, **obeyed)
@@ -454,6 +456,7 @@ RATES = {
         "epsilon": (0.0, -1.0, "> 0"),
     },
     mblsr1.svrg: {"learning_rate": (0.0, -1.0, "> 0"), "passes": (0.0, -1.0, "> 0")},
+    mblsr1.s_lsr1: {"initial_radius": (0.0, -1.0, "> 0"), "skip_tolerance": (-0.1, 1.0, r"in \[0, 1\)")},
 }
 
 
@@ -468,6 +471,16 @@ def test_ranges_of_the_baselines(factory, name):
         error = ValueError if isinstance(value, float) else TypeError
         with pytest.raises(error, match=f"^{name}: must be a finite number {allowed}, got {value!r}"):
             factory(**{name: value})
+
+
+def test_the_other_settings_of_s_lsr1():
+    for value in (1.5, "1", None, True):
+        with pytest.raises(TypeError, match=f"^memory: must be an int >= 0, got {value!r}"):
+            mblsr1.s_lsr1(memory=value)
+    with pytest.raises(ValueError, match=r"^memory: must be an int >= 0, got -1"):
+        mblsr1.s_lsr1(memory=-1)
+    with pytest.raises(TypeError, match=r"^scaling: must be None or a gamma rule such as .*, got 1\.0"):
+        mblsr1.s_lsr1(scaling=1.0)
 
 
 @pytest.mark.parametrize("name", ["fun", "grad", "w0"])

@@ -26,6 +26,7 @@ METHODS = {
     "adam": mblsr1.adam(0.05),
     "rmsprop": mblsr1.rmsprop(0.02),
     "svrg": mblsr1.svrg(0.1),
+    "s-lsr1": mblsr1.s_lsr1(3),
 }
 RUNS = [*({"options": o} for o in PRESETS.values()), *({"method": m} for m in METHODS.values())]
 every_run = pytest.mark.parametrize("how", RUNS, ids=[*PRESETS, *METHODS])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mblsr1.rules.radius import interpolated, progressive
+from mblsr1.rules.radius import doubling, interpolated, progressive
 from mblsr1.types import NAN, Trial
 
 
@@ -43,7 +43,7 @@ RULES = [
 #: With this one a Q that noise has made positive counts in the sums.
 NOISY_SUMS = progressive(0.9, thresholds=(0.4, 0.8), reset=True)
 strict_rules = st.sampled_from(RULES)
-all_rules = st.sampled_from([*RULES, NOISY_SUMS])
+all_rules = st.sampled_from([*RULES, NOISY_SUMS, doubling()])
 
 
 @given(all_rules, st.lists(st.tuples(trials, st.booleans()), max_size=30), st.floats(1e-12, 1e5), st.floats(1, 1e3))
@@ -55,6 +55,20 @@ def test_the_radius_stays_within_its_limits(rule, sequence, delta_0, scale):
         for t, full in sequence:
             state = rule.update(state, t, full)
             assert state.smallest <= state.delta <= state.largest
+
+
+@pytest.mark.parametrize("s_norm", [0.1, 1.0], ids=["inside", "boundary"])
+@pytest.mark.parametrize(
+    ("ratio", "factor"),
+    [(0.0999, 0.5), (0.1, 1.0), (0.75, 1.0), (0.7501, 2.0), (-3.0, 0.5), (NAN, 0.5), (-math.inf, 0.5), (math.inf, 2.0)],
+)
+def test_doubling_is_by_the_ratio_alone(ratio, factor, s_norm):
+    """adjustTR of S-LSR1: where the step ended does not matter, and a ratio that is no number is a poor one."""
+    rule = doubling()
+    state = rule.init(1.0, 1.0, 1e-16)
+    for _ in range(2):  # no memory of older ratios
+        before, state = state.delta, rule.update(state, trial(-ratio, -1.0, s_norm), False)
+        assert state.delta == factor * before
 
 
 def test_initial_state():

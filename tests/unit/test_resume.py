@@ -84,6 +84,10 @@ CASES = {
     "rmsprop": (N, {"method": mblsr1.rmsprop(0.01), "batch_size": 8}),
     "svrg": (N, {"method": mblsr1.svrg(0.1, 0.5), "batch_size": 8}),
     "svrg, one pass": (N, {"method": mblsr1.svrg(0.1, 1.0), "batch_size": 8, "steps_per_batch": 3}),
+    "s-lsr1": (N, {"method": mblsr1.s_lsr1(3), "batch_size": 8}),
+    "s-lsr1, hvp": (N, {"method": mblsr1.s_lsr1(3), "batch_size": 8, "hvp": hvp}),
+    "s-lsr1, three steps a batch": (N, {"method": mblsr1.s_lsr1(3), "batch_size": 8, "steps_per_batch": 3}),
+    "s-lsr1, deterministic": (None, {"method": mblsr1.s_lsr1(3)}),
     "adam, three steps a batch": (N, {"method": mblsr1.adam(0.01), "batch_size": 8, "steps_per_batch": 3}),
     "adam, deterministic": (None, {"method": mblsr1.adam(0.01)}),
 }  # fmt: skip

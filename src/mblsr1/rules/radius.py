@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mblsr1.types import NAN, Trial
 
-__all__ = ["BOUNDARY", "RadiusRule", "RadiusState", "interpolated", "progressive"]
+__all__ = ["BOUNDARY", "RadiusRule", "RadiusState", "doubling", "interpolated", "progressive"]
 
 #: Reading 15: ||s|| counts as on the boundary from this share of the radius on.
 BOUNDARY = 1.0 - 1e-3
@@ -149,6 +149,21 @@ def interpolated(noisy: RadiusRule) -> RadiusRule:
         return state
 
     return RadiusRule(noisy.init, update)
+
+
+def doubling(poor: float = 0.1, good: float = 0.75) -> RadiusRule:
+    """Return the rule of S-LSR1: half the radius where rho < `poor`, twice where rho > `good`, wherever the step ended.
+
+    A step whose ratio is not a number counts as poor.
+    """
+
+    def update(state: RadiusState, trial: Trial, full_batch: bool) -> RadiusState:
+        state = state._replace(numerator=trial.decrease, denominator=trial.predicted, T=1.0)
+        if state.rho_hat > good:
+            return state.with_delta(2.0 * state.delta)
+        return state if state.rho_hat >= poor else state.with_delta(0.5 * state.delta)
+
+    return RadiusRule(initial_state, update)
 
 
 def _cubic_minimiser(trial: Trial) -> float:
