@@ -256,7 +256,9 @@ def test_classic_rule_keeps_every_pair(ratio):
     assert not rules.classic()(memory, trial(np.ones(2), np.ones(2), ratio * -1.0), fill)
     memory.project([])
     assert len(memory) == 1
-    assert not rules.classic()(memory, trial(None, None), fill)
+    for s, y in ((None, None), (np.ones(2), None), (None, np.ones(2))):
+        assert not rules.classic()(memory, trial(s, y), fill)
+        assert memory.pending is None
     memory.project([])
     assert len(memory) == 1
 
@@ -275,6 +277,18 @@ def test_restart_rule(refill, tau, ratio):
         assert_holds(memory, fill(refill))
     else:
         assert_holds(memory, [(np.array([0.0, 1.0]), np.ones(2)), (np.array([1.0, 1.0]), np.ones(2))])
+
+
+@pytest.mark.parametrize(("ratio", "left"), [(-0.01, 0), (0.0, 2), (0.5, 2)])
+def test_by_default_a_loss_that_grows_empties_the_memory_and_nothing_is_sampled(ratio, left):
+    def forbidden(count):
+        raise AssertionError(f"{count} pairs were asked for")
+
+    memory = PairMemory(np.zeros(2), 3)
+    memory.push(np.array([0.0, 1.0]), np.ones(2))
+    assert rules.restart()(memory, trial(np.ones(2), np.ones(2), -ratio), forbidden) == (left == 0)
+    memory.project([])
+    assert len(memory) == left
 
 
 @pytest.mark.parametrize(("decrease", "predicted"), [(NAN, -1.0), (1.0, 0.0), (1.0, NAN)])
