@@ -169,6 +169,20 @@ def test_coefficients_over_unit_pairs_become_ones_over_the_rows(capacity, count,
             np.testing.assert_allclose(made, expected[:, j] - 2.0 * base, rtol=0, atol=64 * d * EPS * size * k)
 
 
+def test_products_of_the_rows_become_products_of_unit_pairs():
+    """The transpose of `over_rows`, of all pairs or of some, in a ring that has wrapped."""
+    rng = np.random.default_rng(3)
+    memory, pairs, v = PairMemory(np.zeros(6), 4), rng.standard_normal((6, 2, 6)), rng.standard_normal(6)
+    for pair in pairs:
+        memory.push(*pair)
+        memory.project([])
+    S, Y = (np.array([pair[i] / np.linalg.norm(pair[0]) for pair in pairs[-4:]]) for i in (0, 1))
+    z, used = memory.project([v])[:, 0], np.array([1, 3])
+    for got, rows in ((memory.of_unit_pairs(z), slice(None)), (memory.of_unit_pairs(z, used), used)):
+        for found, expected in zip(got, (S[rows] @ v, Y[rows] @ v), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=64 * EPS * np.linalg.norm(v))
+
+
 def test_combine_without_pairs_is_the_scaled_base():
     memory = PairMemory(np.zeros(3, dtype=np.float32), 2)
     made = memory.combine(np.zeros(4), 0.5, np.ones(3, dtype=np.float32))
@@ -186,6 +200,8 @@ def test_what_was_built_from_the_pairs_goes_when_they_change():
     memory.project([])
     assert memory.matrix is None
     memory.matrix = "stale"
+    memory.keep_newest(1)
+    assert memory.matrix == "stale"  # one pair is all there is
     memory.clear()
     assert memory.matrix is None
 
@@ -199,6 +215,7 @@ def test_saved_and_restored(xp, pending):
         memory.project([])
     memory.push(xp(np.zeros(5)), xp(np.ones(5)))
     memory.project([])
+    memory.scores[:] = -1.5, 0.25
     last = xp(rng.standard_normal(5)), xp(rng.standard_normal(5))
     if pending:
         memory.push(*last)
@@ -209,6 +226,7 @@ def test_saved_and_restored(xp, pending):
     v = xp(rng.standard_normal(5))
     assert again.n_refused == memory.n_refused == 1
     assert (again.pending is None) is not pending
+    np.testing.assert_array_equal(again.scores, [-1.5, 0.25])
     np.testing.assert_array_equal(again.project([v]), memory.project([v]))
     for _ in range(2):  # both go on alike, and what was saved stays as it was
         pair = xp(rng.standard_normal(5)), xp(rng.standard_normal(5))
