@@ -2,6 +2,7 @@
 
 import math
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import mblsr1
+from mblsr1.linalg.lsr1 import _two_products
 
 EPS = float(np.finfo(np.float64).eps)
 seeds = st.integers(0, 2**32 - 1)
@@ -454,6 +456,39 @@ def test_all_products_use_one_matrix(seed, power):
     assert np.linalg.norm(B @ v - dense @ v) <= bound * np.linalg.norm(v)
 
 
+@pytest.mark.parametrize(("k", "capacity"), [(0, 10), (3, 10), (12, 12)])
+def test_the_memory_is_ten_pairs_or_those_that_are_given(k, capacity):
+    S = np.random.default_rng(0).standard_normal((k, 20))
+    assert mblsr1.LSR1(S, 2.0 * S, 1.0).pairs.capacity == capacity
+
+
+def test_products_are_split_without_error():
+    """a b = p + e exactly (Dekker), for numbers with all their 53 bits."""
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(-1.0, 1.0, (2, 500)) * 10.0 ** rng.integers(-20, 20, (2, 500))
+    for x, y, p, e in zip(a, b, *_two_products(a, b), strict=True):
+        assert Fraction(p) + Fraction(e) == Fraction(x) * Fraction(y)
+
+
+@pytest.mark.parametrize("columns", [None, 3])
+def test_refined_solutions_are_exact_to_rounding(columns):
+    """N has the square of the condition number of Psi, 1e9 here; against 50 digits, in units of the largest entry."""
+    mp = pytest.importorskip("mpmath", reason="mpmath is not installed").mp
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        H = rng.standard_normal((20, 20))
+        S = rng.standard_normal(20) + 3e-5 * rng.standard_normal((5, 20))
+        compact = mblsr1.LSR1(S, S @ (H + H.T), 3.0)._unit
+        k = len(compact.kept)
+        rhs = rng.standard_normal(k if columns is None else (k, columns))
+        found = compact.solve_refined(rhs)
+        assert found.shape == rhs.shape
+        with mp.workdps(50):
+            for x, b in zip(found.reshape(k, -1).T, rhs.reshape(k, -1).T, strict=True):
+                exact = np.array([float(v) for v in mp.lu_solve(mp.matrix(compact.N.tolist()), mp.matrix(b.tolist()))])
+                assert np.abs(x - exact).max() <= 4.0 * EPS * np.abs(exact).max()
+
+
 # ---------------------------------------------------------------- which pairs are taken
 
 
@@ -465,14 +500,19 @@ def clear_cut(S, Y, gamma, skip):
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("skip", [0.05, 0.3, 0.6])
-def test_any_number_of_pairs_may_be_skipped(size, skip):
-    """Y is not symmetric, gamma of any sign: the same pairs as in sequential SR1, one left out after the other."""
+@pytest.mark.parametrize(
+    ("above", "skip"), [(0.0, 0.05), (0.0, 0.3), (0.0, 0.6), (3.0, 0.8), (3.0, 0.9), (-3.0, 0.8), (8.0, 0.98)]
+)
+def test_any_number_of_pairs_may_be_skipped(size, above, skip):
+    """Y is not symmetric: the same pairs as in sequential SR1, one left out after the other.
+
+    gamma is of any sign, or above or below the curvatures, which are about 1: then N is definite.
+    """
     counts = set()
     for seed in range(40):
         rng = np.random.default_rng(seed)
         S, Y = rng.standard_normal((6, 9)), size * rng.standard_normal((6, 9))
-        gamma = size * rng.uniform(-1.0, 1.0)
+        gamma = size * (above + rng.uniform(-1.0, 1.0))
         used = clear_cut(S, Y, gamma, skip)
         if used is not None:
             assert mblsr1.LSR1(S, Y, gamma, skip_tolerance=skip).kept == used

@@ -225,12 +225,12 @@ def test_interior_solution_is_the_newton_step(seed, gamma):
     newton = -np.linalg.solve(H, g)
     norm = float(np.linalg.norm(newton))
     sol = solve_and_check(B, H, g, 1.5 * norm, extra=copy_error(H, [3 * gamma, 0.5 * gamma, gamma], gamma))
-    assert not sol.on_boundary
+    assert (sol.on_boundary, sol.hard_case) == (False, False)
     assert sol.sigma == 0.0
     # cond(H) = 6; H is a copy of B to some eps.
     np.testing.assert_allclose(sol.p, newton, rtol=0, atol=1e-12 * norm)
     inside = solve_and_check(B, H, g, 0.5 * norm, extra=copy_error(H, [3 * gamma, 0.5 * gamma, gamma], gamma))
-    assert inside.on_boundary
+    assert (inside.on_boundary, inside.hard_case) == (True, False)
     assert inside.sigma > 0.0
 
 
@@ -743,3 +743,33 @@ def test_the_direction_of_the_hard_case_is_the_same_each_time():
     one, other = (mblsr1.solve_trust_region(B, np.eye(6)[0], 2.0) for _ in range(2))
     assert one.hard_case
     np.testing.assert_array_equal(one.p, other.p)
+
+
+def test_where_the_rest_fills_the_ball_exactly_nothing_is_added():
+    """x = -1/3 along e_1 and a radius of 1/3: the multiplier is -lambda_min, and 0/0 stands for no part."""
+    B = mblsr1.LSR1(np.eye(1, 3), 2.0 * np.eye(1, 3), -1.0)
+    sol = subproblem(B, np.eye(3)[0]).solve(1.0 / 3.0)
+    np.testing.assert_array_equal(sol.p, [-1.0 / 3.0, 0.0, 0.0])
+    assert (sol.sigma, sol.on_boundary, sol.hard_case) == (1.0, True, False)
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 1.0, 2.0**20])
+@pytest.mark.parametrize("kind", ["large sigma", "small sigma"])
+def test_in_a_run_the_step_ends_on_the_boundary_whatever_the_pairs_are(kind, scale):
+    """To 1e-12, though the basis is orthonormal to eps cond(Psi)^2 = 1e-7 only."""
+    for seed in range(20):
+        B, g, radius = ill_conditioned(seed, kind)
+        sol = subproblem(B, scale * g).solve(scale * radius)
+        assert sol.on_boundary
+        # d = 40 squares are added in ||p||, here and there
+        assert abs(np.linalg.norm(sol.p) - scale * radius) <= (1e-12 + 40.0 * EPS) * scale * radius
+
+
+@pytest.mark.parametrize("share", [2e-3, 1e-2, 0.1])
+def test_the_length_is_known_where_the_parts_of_the_step_cancel(share):
+    """Curvature 1e6 along the pairs, where g mostly is, and 1 elsewhere: p is a small part of a multiple of g."""
+    B, V, _H = planted(np.random.default_rng(3), 12, [1e6, 2e6], 1.0)
+    for radius in (share / 2.0, 10.0):
+        a = np.array([1.0, 1.0, *[share / math.sqrt(10.0)] * 10])
+        sol = subproblem(B, V @ a).solve(radius)
+        assert sol.norm == pytest.approx(np.linalg.norm(sol.p), rel=2e-12)
