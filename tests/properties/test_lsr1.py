@@ -282,6 +282,14 @@ def test_a_pair_that_says_nothing_new(gamma):
     assert B.n_skipped == 2
 
 
+@pytest.mark.parametrize("gamma", [-1.7, 0.3])
+def test_a_pair_that_says_nothing_new_up_to_rounding(gamma):
+    """y = gamma s, rounded: psi comes from inner products and is zero to some eps (||y|| + gamma ||s||)^2."""
+    for seed in range(30):
+        s = np.random.default_rng(seed).standard_normal((1, 20))
+        assert mblsr1.LSR1(s, gamma * s, gamma).kept == []
+
+
 @pytest.mark.parametrize("gamma", [-1.0, 1.0])
 @pytest.mark.parametrize("curvature", [-2.0, 0.0, 3.0])
 def test_s_parallel_to_y(gamma, curvature):
