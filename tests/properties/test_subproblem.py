@@ -627,7 +627,7 @@ CORRECTED = {
 def test_a_correction_is_a_newton_step(kind, seed):
     """p off by t ||p|| in every direction and sigma off by t: what is left is of the size t^2.
 
-    In the hard case B + sigma I is singular off span(P), and p is moved in span(P) and along itself alone.
+    In the hard case B + sigma I is zero off span(P): p is moved in span(P) and along itself alone, sigma not at all.
     """
     lam, gamma, leftmost, radius, on_boundary = CORRECTED[kind]
     rng = np.random.default_rng(seed)
@@ -642,7 +642,8 @@ def test_a_correction_is_a_newton_step(kind, seed):
         move = V[:, :2] @ move[:2] + exact.p / exact.norm
     for t in (1e-3, 1e-5):
         p = exact.p + t * exact.norm * move / np.linalg.norm(move)
-        off = exact._replace(p=p, norm=float(np.linalg.norm(p)), sigma=exact.sigma + t * on_boundary)
+        sigma = exact.sigma + (t if on_boundary and kind != "hard" else 0.0)
+        off = exact._replace(p=p, norm=float(np.linalg.norm(p)), sigma=sigma)
         found = problem._corrected(off, *problem._residual(off), radius)
         # The Newton step of a bordered system with entries of size 10 whose smallest singular value is over 1e-2
         # (p has a share of 1e-2 at least off the leftmost eigenvector where it is "far away").
@@ -765,11 +766,23 @@ def test_in_a_run_the_step_ends_on_the_boundary_whatever_the_pairs_are(kind, sca
         assert abs(np.linalg.norm(sol.p) - scale * radius) <= (1e-12 + 40.0 * EPS) * scale * radius
 
 
+@pytest.mark.parametrize("lam", [[1e6], [1e6, 2e6]])
 @pytest.mark.parametrize("share", [2e-3, 1e-2, 0.1])
-def test_the_length_is_known_where_the_parts_of_the_step_cancel(share):
+def test_the_length_is_known_where_the_parts_of_the_step_cancel(lam, share):
     """Curvature 1e6 along the pairs, where g mostly is, and 1 elsewhere: p is a small part of a multiple of g."""
-    B, V, _H = planted(np.random.default_rng(3), 12, [1e6, 2e6], 1.0)
+    B, V, _H = planted(np.random.default_rng(3), 12, lam, 1.0)
     for radius in (share / 2.0, 10.0):
-        a = np.array([1.0, 1.0, *[share / math.sqrt(10.0)] * 10])
+        a = np.array([*[1.0] * len(lam), *[share / math.sqrt(10.0)] * (12 - len(lam))])
         sol = subproblem(B, V @ a).solve(radius)
         assert sol.norm == pytest.approx(np.linalg.norm(sol.p), rel=2e-12)
+
+
+@pytest.mark.parametrize("radius", [4e-309, 3e-309, 1e-310, 5e-324])
+def test_a_radius_beside_which_the_gradient_is_infinite(radius):
+    """||g|| / radius is near the largest number or over it: the multiplier overflows, the step stays in the ball."""
+    B = mblsr1.LSR1(np.eye(3, 4), np.diag([1.0, 2.0, 3.0, 0.0])[:3], 0.5)
+    with np.errstate(all="ignore"):
+        sol = mblsr1.solve_trust_region(B, np.full(4, 0.5), radius)
+    assert np.isfinite(sol.p).all()
+    assert np.abs(sol.p).max() <= radius
+    assert not sol.model_change > 0.0  # nan where p = 0 is all that is left
