@@ -249,6 +249,8 @@ def test_where_the_middle_matrix_has_no_inverse_the_newest_pair_is_what_counts(m
 
     monkeypatch.setattr(np.linalg, "solve", singular)
     assert np.abs(to_dense(lbfgs(memory_of(S, Y))) - dense_bfgs(S[-1:], Y[-1:])).max() <= error_bound(S[-1:], Y[-1:])
+    pair = NewPair(np.zeros(2 * len(S)), np.zeros(2 * len(S)), 1.0, 1.0, 1.0)
+    assert lbfgs(memory_of(S, Y)).prediction_error(pair) == math.inf
     monkeypatch.setattr(np.linalg, "solve", lambda a, b: np.full(b.shape, np.nan))
     spectrum = lbfgs(memory_of(S, Y)).spectrum
     assert spectrum.rank == 0
