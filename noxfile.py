@@ -1,5 +1,7 @@
 """Everything that a developer runs: ``python -m nox -s NAME``."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.sessions = ["tests", "lint", "types"]
@@ -37,6 +39,31 @@ def seeds(session: nox.Session) -> None:
     count = session.posargs[0] if session.posargs else "100"
     env = {"MBLSR1_SEEDS": count, "HYPOTHESIS_PROFILE": "thorough"}
     session.run("pytest", "-n", "auto", "tests/theorems", "tests/properties", env=env)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """Change linalg and rules one spot at a time and see whether a test fails; figures into docs/testing.md.
+
+    What has been run is kept in mutants/. ``-- again`` runs the survivors once more, ``-- 'mblsr1.rules.exit*'`` what
+    it names.
+    """
+    session.install("-e", ".", *TESTS, "mutmut>=3.8,<4")
+    names = session.posargs
+    if names == ["again"]:
+        Path("mutants/mutmut-stats.json").unlink(missing_ok=True)  # which test calls which function
+        names = str(session.run("python", "tests/figures.py", "survivors", silent=True)).split()
+    session.run("mutmut", "run", *names, env={"HYPOTHESIS_PROFILE": "mutation"})
+    session.run("python", "tests/figures.py", "mutation")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Statements and branches of src that the tests run; figures into docs/testing.md, floors 98 % and 95 %."""
+    session.install("-e", ".[demo]", *TESTS, "pytest-cov", LIBRARIES["torch"], LIBRARIES["jax"])
+    measure = ("--cov", "--cov-report=term-missing:skip-covered", "--cov-report=json")
+    session.run("pytest", "-n", "auto", *measure, "tests", env={"HYPOTHESIS_PROFILE": "ci"})
+    session.run("python", "tests/figures.py", "coverage")
 
 
 @nox.session

@@ -12,7 +12,7 @@ import pytest  # noqa: E402
 from libraries import LIBRARIES, ArrayLibrary, parameters  # noqa: E402
 
 try:
-    from hypothesis import HealthCheck, settings
+    from hypothesis import HealthCheck, Phase, settings
 except ModuleNotFoundError:  # the tests without hypothesis still run
     pass
 else:
@@ -20,6 +20,9 @@ else:
     settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50, suppress_health_check=_SLOW)
     settings.register_profile("dev", deadline=None, max_examples=30, suppress_health_check=_SLOW)
     settings.register_profile("thorough", deadline=None, max_examples=500, suppress_health_check=_SLOW)
+    settings.register_profile(  # a mutant is killed by the first failure, whatever the smallest one is
+        "mutation", parent=settings.get_profile("ci"), max_examples=25, phases=(Phase.explicit, Phase.generate)
+    )
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 

@@ -1,6 +1,8 @@
 """The compact SR1 matrix against dense SR1 made by rank-one updates, and its properties."""
 
 import math
+import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import mblsr1
+from mblsr1.linalg.lsr1 import _two_products
 
 EPS = float(np.finfo(np.float64).eps)
 seeds = st.integers(0, 2**32 - 1)
@@ -279,6 +282,14 @@ def test_a_pair_that_says_nothing_new(gamma):
     assert B.n_skipped == 2
 
 
+@pytest.mark.parametrize("gamma", [-1.7, 0.3])
+def test_a_pair_that_says_nothing_new_up_to_rounding(gamma):
+    """y = gamma s, rounded: psi comes from inner products and is zero to some eps (||y|| + gamma ||s||)^2."""
+    for seed in range(30):
+        s = np.random.default_rng(seed).standard_normal((1, 20))
+        assert mblsr1.LSR1(s, gamma * s, gamma).kept == []
+
+
 @pytest.mark.parametrize("gamma", [-1.0, 1.0])
 @pytest.mark.parametrize("curvature", [-2.0, 0.0, 3.0])
 def test_s_parallel_to_y(gamma, curvature):
@@ -421,11 +432,12 @@ def test_errors_name_the_argument_and_its_range():
             mblsr1.LSR1(S, S, 1.0, skip_tolerance=skip)
     B = mblsr1.LSR1(S, S, 2.0)
     for bad in (np.ones(2), np.ones((3, 3)), [1.0, 1.0, 1.0]):
-        with pytest.raises(ValueError, match=r"^v: must be an array of shape \(3,\), got"):
+        what = "list" if isinstance(bad, list) else re.escape(f"an array of shape {bad.shape}")
+        with pytest.raises(ValueError, match=rf"^v: must be an array of shape \(3,\), got {what}$"):
             B @ bad
-        with pytest.raises(ValueError, match=r"^s: must be an array of shape \(3,\), got"):
+        with pytest.raises(ValueError, match=rf"^s: must be an array of shape \(3,\), got {what}$"):
             B.update(bad, ones)
-        with pytest.raises(ValueError, match=r"^y: must be an array of shape \(3,\), got"):
+        with pytest.raises(ValueError, match=rf"^y: must be an array of shape \(3,\), got {what}$"):
             B.update(ones, bad)
 
 
@@ -450,6 +462,120 @@ def test_all_products_use_one_matrix(seed, power):
         50 * EPS * (cosines * np.linalg.norm(psi / np.linalg.norm(S[B.kept], axis=1, keepdims=True), 2) + size * kappa)
     )
     assert np.linalg.norm(B @ v - dense @ v) <= bound * np.linalg.norm(v)
+
+
+@pytest.mark.parametrize(("k", "capacity"), [(0, 10), (3, 10), (12, 12)])
+def test_the_memory_is_ten_pairs_or_those_that_are_given(k, capacity):
+    S = np.random.default_rng(0).standard_normal((k, 20))
+    assert mblsr1.LSR1(S, 2.0 * S, 1.0).pairs.capacity == capacity
+
+
+def test_products_are_split_without_error():
+    """a b = p + e exactly (Dekker), for numbers with all their 53 bits."""
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(-1.0, 1.0, (2, 500)) * 10.0 ** rng.integers(-20, 20, (2, 500))
+    for x, y, p, e in zip(a, b, *_two_products(a, b), strict=True):
+        assert Fraction(p) + Fraction(e) == Fraction(x) * Fraction(y)
+
+
+@pytest.mark.parametrize("columns", [None, 3])
+def test_refined_solutions_are_exact_to_rounding(columns):
+    """N has the square of the condition number of Psi, 1e9 here; against 50 digits, in units of the largest entry."""
+    mp = pytest.importorskip("mpmath", reason="mpmath is not installed").mp
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        H = rng.standard_normal((20, 20))
+        S = rng.standard_normal(20) + 3e-5 * rng.standard_normal((5, 20))
+        compact = mblsr1.LSR1(S, S @ (H + H.T), 3.0)._unit
+        k = len(compact.kept)
+        rhs = rng.standard_normal(k if columns is None else (k, columns))
+        found = compact.solve_refined(rhs)
+        assert found.shape == rhs.shape
+        with mp.workdps(50):
+            for x, b in zip(found.reshape(k, -1).T, rhs.reshape(k, -1).T, strict=True):
+                exact = np.array([float(v) for v in mp.lu_solve(mp.matrix(compact.N.tolist()), mp.matrix(b.tolist()))])
+                assert np.abs(x - exact).max() <= 4.0 * EPS * np.abs(exact).max()
+
+
+# ---------------------------------------------------------------- which pairs are taken
+
+
+def clear_cut(S, Y, gamma, skip):
+    """The pairs that sequential SR1 uses, or None where a test of it is decided by less than a share of 1e-6."""
+    used = [dense_sr1(S, Y, gamma, c * skip)[1] for c in (1.0 - 1e-6, 1.0, 1.0 + 1e-6)]
+    bound, _psi = compact_error(S[used[1]], Y[used[1]], gamma)
+    return used[1] if used[0] == used[2] and independent_well(Y - gamma * S) and bound < 1e-6 else None
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(
+    ("above", "skip"), [(0.0, 0.05), (0.0, 0.3), (0.0, 0.6), (3.0, 0.8), (3.0, 0.9), (-3.0, 0.8), (8.0, 0.98)]
+)
+def test_any_number_of_pairs_may_be_skipped(size, above, skip):
+    """Y is not symmetric: the same pairs as in sequential SR1, one left out after the other.
+
+    gamma is of any sign, or above or below the curvatures, which are about 1: then N is definite.
+    """
+    counts = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        S, Y = rng.standard_normal((6, 9)), size * rng.standard_normal((6, 9))
+        gamma = size * (above + rng.uniform(-1.0, 1.0))
+        used = clear_cut(S, Y, gamma, skip)
+        if used is not None:
+            assert mblsr1.LSR1(S, Y, gamma, skip_tolerance=skip).kept == used
+            counts.add(len(used))
+    assert len(counts) > 1
+
+
+@pytest.mark.parametrize("size", [2.0**-40, 1.0, 2.0**40])
+def test_a_denominator_of_rounding_is_none_even_where_none_is_too_small(size):
+    """skip_tolerance = 0: s'(y - Bs) = 0 up to rounding with the B of the older pairs, whatever the unit of y."""
+    rng = np.random.default_rng(0)
+    H = np.diag(np.arange(1.0, 7.0)) + 0.3
+    S = rng.standard_normal((3, 6))
+    Y = S @ H
+    before = mblsr1.LSR1(S[:2], Y[:2], -1.0).to_dense()
+    S /= np.linalg.norm(S, axis=1, keepdims=True)
+    Y = S @ H
+    Y[2] -= S[2] * (S[2] @ (Y[2] - before @ S[2]))
+    assert mblsr1.LSR1(S, size * Y, -size, skip_tolerance=0.0).kept == [0, 1]
+
+
+def test_a_denominator_of_exactly_zero_is_none():
+    B = mblsr1.LSR1(np.array([[1.0, 0.0]]), np.array([[2.0, 1.0]]), 2.0, skip_tolerance=0.0)
+    assert B.kept == []
+    np.testing.assert_array_equal(B.to_dense(), 2.0 * np.eye(2))
+
+
+@pytest.mark.parametrize("length", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("skip", [0.1, 0.4])
+def test_an_offered_pair_is_judged_by_its_angle(length, skip):
+    """|s'(y - Bs)| >= skip ||s|| ||y - Bs|| with the dense B, for pairs of any length."""
+    answers = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        H = rng.standard_normal((8, 8))
+        S = rng.standard_normal((3, 8))
+        B = mblsr1.LSR1(S, S @ (H + H.T), 2.0, skip_tolerance=skip)
+        if len(B.kept) < 3:
+            continue
+        s, y = length * rng.standard_normal((2, 8))
+        r = y - B.to_dense() @ s
+        cosine = abs(r @ s) / float(np.linalg.norm(r) * np.linalg.norm(s))
+        if abs(cosine - skip) > 1e-6:
+            answers.append(cosine >= skip)
+            assert B.update(s, y) == answers[-1]
+    assert {bool(answer) for answer in answers} == {True, False}
+
+
+@pytest.mark.parametrize("length", [2.0**-20, 1.0, 2.0**20])
+def test_a_pair_that_is_predicted_to_rounding_says_nothing(length):
+    """y - Bs is known to eps (||y|| + |gamma| ||s||): 1e-8 gamma ||s|| and no y is under a share of 1e-7 of that."""
+    B = mblsr1.LSR1(np.array([[1.0, 0.0, 0.0]]), np.zeros((1, 3)), 1.0)
+    s = length * np.array([1.0, 0.0, 0.0])
+    assert not B.update(s, 0.5e-7 * s)
+    assert B.update(s, 2e-7 * s)
 
 
 # ---------------------------------------------------------------- what SR1 is, whatever the coordinates

@@ -225,12 +225,12 @@ def test_interior_solution_is_the_newton_step(seed, gamma):
     newton = -np.linalg.solve(H, g)
     norm = float(np.linalg.norm(newton))
     sol = solve_and_check(B, H, g, 1.5 * norm, extra=copy_error(H, [3 * gamma, 0.5 * gamma, gamma], gamma))
-    assert not sol.on_boundary
+    assert (sol.on_boundary, sol.hard_case) == (False, False)
     assert sol.sigma == 0.0
     # cond(H) = 6; H is a copy of B to some eps.
     np.testing.assert_allclose(sol.p, newton, rtol=0, atol=1e-12 * norm)
     inside = solve_and_check(B, H, g, 0.5 * norm, extra=copy_error(H, [3 * gamma, 0.5 * gamma, gamma], gamma))
-    assert inside.on_boundary
+    assert (inside.on_boundary, inside.hard_case) == (True, False)
     assert inside.sigma > 0.0
 
 
@@ -598,3 +598,192 @@ def test_a_gradient_in_the_span_costs_no_further_pass(gamma, monkeypatch):
     passes.clear()
     tiny.solve(1e3)  # ||g|| / gamma is 1e9 ||p||: its digits would be gone
     assert len(passes) > 1
+
+
+# ---------------------------------------------------------------- corrections of p, and the corners of the solver
+
+
+def subproblem(B, g):
+    return Subproblem(B, g, B.pairs.project([g])[:, 0])
+
+
+def residual(B, g, sol):
+    return float(np.linalg.norm(B @ sol.p + sol.sigma * sol.p + g))
+
+
+#: Spectrum on span(P), gamma, share of the leftmost part of g, radius, and whether the solution is on the boundary.
+CORRECTED = {
+    "boundary": ([4.0, 2.0], 1.0, 1.0, 0.5, True),
+    "indefinite": ([-3.0, 2.0], 1.0, 1.0, 0.5, True),
+    "leftmost is gamma": ([2.0, 5.0], -3.0, 1.0, 0.5, True),
+    "far away": ([-3.0, 2.0], 1.0, 1.0, 100.0, True),
+    "interior": ([4.0, 2.0], 1.0, 1.0, 100.0, False),
+    "hard": ([2.0, 5.0], -3.0, 0.0, 2.0, True),
+}
+
+
+@pytest.mark.parametrize("kind", CORRECTED)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_correction_is_a_newton_step(kind, seed):
+    """p off by t ||p|| in every direction and sigma off by t: what is left is of the size t^2.
+
+    In the hard case B + sigma I is zero off span(P): p is moved in span(P) and along itself alone, sigma not at all.
+    """
+    lam, gamma, leftmost, radius, on_boundary = CORRECTED[kind]
+    rng = np.random.default_rng(seed)
+    B, V, _H = planted(rng, 8, lam, gamma)
+    a = 1.0 + rng.uniform(0.0, 1.0, 8)
+    a[np.array([*lam, *[gamma] * 6]) == min(*lam, gamma)] *= leftmost
+    g = V @ a
+    problem, exact = subproblem(B, g), mblsr1.solve_trust_region(B, g, radius)
+    assert exact.on_boundary == on_boundary
+    move = rng.standard_normal(8)
+    if kind == "hard":
+        move = V[:, :2] @ move[:2] + exact.p / exact.norm
+    for t in (1e-3, 1e-5):
+        p = exact.p + t * exact.norm * move / np.linalg.norm(move)
+        sigma = exact.sigma + (t if on_boundary and kind != "hard" else 0.0)
+        off = exact._replace(p=p, norm=float(np.linalg.norm(p)), sigma=sigma)
+        found = problem._corrected(off, *problem._residual(off), radius)
+        # The Newton step of a bordered system with entries of size 10 whose smallest singular value is over 1e-2
+        # (p has a share of 1e-2 at least off the leftmost eigenvector where it is "far away").
+        assert np.linalg.norm(found.p - exact.p) <= 1e3 * (t * t + EPS) * exact.norm
+        assert abs(found.sigma - exact.sigma) <= 1e3 * (t * t + 10.0 * EPS)
+        assert found.norm == pytest.approx(np.linalg.norm(found.p), rel=1e-14)
+
+
+#: gamma, shift of the Hessian, radius: an interior solution; the boundary with a large multiplier and with a small one.
+ROUNDED = {"interior": (30.0, 20.0, 1e3), "large sigma": (-10.0, 0.0, 0.1), "small sigma": (30.0, 20.0, None)}
+
+
+def ill_conditioned(seed, kind):
+    """Nearly parallel steps on a quadratic, cond(Psi) about 1e4; a radius of 0.99 ||B^-1 g|| makes sigma small."""
+    gamma, shift, radius = ROUNDED[kind]
+    rng = np.random.default_rng(seed)
+    H = rng.standard_normal((40, 40))
+    H = 0.5 * (H + H.T) + shift * np.eye(40)
+    S = rng.standard_normal(40) + 1e-4 * rng.standard_normal((6, 40))
+    B, g = mblsr1.LSR1(S, S @ H, gamma), rng.standard_normal(40)
+    return B, g, 0.99 * subproblem(B, g).solve(1e3).norm if radius is None else radius
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+def test_corrections_bring_the_residual_down_and_never_up(kind):
+    """From eps cond(Psi)^2 towards eps cond(Psi) with cond(Psi) = 4e4: by a factor of 1e3 at least in the mean."""
+    gains = []
+    for seed in range(20):
+        B, g, radius = ill_conditioned(seed, kind)
+        problem = subproblem(B, g)
+        first = problem.solve(radius)
+        refined = problem.refine(first, radius)
+        assert refined.on_boundary == (kind != "interior")
+        assert (refined.sigma < 1.0) == (kind != "large sigma")
+        before, after = (residual(B, g, sol) for sol in (first, refined))
+        assert after <= before
+        assert refined.norm <= radius * (1.0 + 1e-9)
+        assert not refined.on_boundary or refined.norm >= radius * (1.0 - 1e-9)
+        gains.append(math.log(before / after))
+    assert np.mean(gains) >= math.log(1e3)
+
+
+@pytest.mark.parametrize("kind", ROUNDED)
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**60])
+def test_corrections_have_no_unit_of_their_own(kind, scale):
+    """p scales with (g, radius) where it is corrected, too; powers of two round nothing."""
+    for seed in range(5):
+        B, g, radius = ill_conditioned(seed, kind)
+        one, other = mblsr1.solve_trust_region(B, g, radius), mblsr1.solve_trust_region(B, scale * g, scale * radius)
+        assert other.sigma == pytest.approx(one.sigma, rel=1e-14)
+        np.testing.assert_allclose(other.p / scale, one.p, rtol=0, atol=1e-14 * one.norm)
+
+
+def test_what_needs_no_correction_is_handed_back_as_it_is():
+    B, V, _H = planted(np.random.default_rng(0), 8, [-3.0, 2.0], 1.0)
+    problem = subproblem(B, V @ np.ones(8))
+    for radius in (0.1, 1.0, 10.0):
+        sol = problem.solve(radius)
+        assert problem.refine(sol, radius) is sol
+
+
+@pytest.mark.parametrize("share", [0.5, 1.2**-2, 1.0 - 1e-9, 1.0 + 1e-9, 1.3**2, 4.0])
+def test_hard_case_around_the_radius(share):
+    """g off the leftmost eigenvector: the rest of p fills a share of the radius, or more than it (then it is easy)."""
+    B, V, H = planted(np.random.default_rng(1), 6, [-3.0, 2.0, 5.0], 1.0)
+    g = V @ np.array([0.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    rest = np.linalg.norm([1 / 5, 1 / 8, 1 / 4])
+    sol = solve_and_check(B, H, g, rest / math.sqrt(share), extra=copy_error(H, [-3.0, 2.0, 5.0, 1.0], 1.0))
+    assert sol.on_boundary
+    assert sol.hard_case == (share < 1.0)
+
+
+@pytest.mark.parametrize("radius", [10.0, 0.1])
+def test_singular_with_g_in_the_range_is_no_hard_case(radius):
+    """lambda_min = 0 and g off its eigenspace: the shortest minimiser, on the boundary only where it is too long."""
+    B = mblsr1.LSR1(np.eye(2, 4), np.diag([2.0, 4.0, 0.0, 0.0])[:2], 0.0)
+    sol = mblsr1.solve_trust_region(B, np.array([2.0, 4.0, 0.0, 0.0]), radius)
+    assert (sol.on_boundary, sol.hard_case) == (radius < 1.0, False)
+    if radius > 1.0:
+        np.testing.assert_array_equal(sol.p, [-1.0, -1.0, 0.0, 0.0])
+        assert sol.sigma == 0.0
+
+
+@pytest.mark.parametrize("radius", [0.5, 50.0])
+def test_a_gradient_in_the_span_of_the_pairs_gives_a_step_in_it(radius):
+    """What rounding leaves of g outside the span is no direction, however small the curvature is there."""
+    rng = np.random.default_rng(2)
+    B, V, _H = planted(rng, 9, [1.0, 3.0], 1e-12)
+    for _ in range(20):
+        g = V[:, :2] @ rng.standard_normal(2)
+        sol = mblsr1.solve_trust_region(B, g, radius)
+        # the basis is known to some eps, and d = 9 terms are added
+        assert np.linalg.norm(V[:, 2:].T @ sol.p) <= 40.0 * EPS * sol.norm
+
+
+def test_the_direction_of_the_hard_case_is_the_same_each_time():
+    B = mblsr1.LSR1(np.eye(2, 6), 3.0 * np.eye(2, 6), -1.0)
+    one, other = (mblsr1.solve_trust_region(B, np.eye(6)[0], 2.0) for _ in range(2))
+    assert one.hard_case
+    np.testing.assert_array_equal(one.p, other.p)
+
+
+def test_where_the_rest_fills_the_ball_exactly_nothing_is_added():
+    """x = -1/3 along e_1 and a radius of 1/3: the multiplier is -lambda_min, and 0/0 stands for no part."""
+    B = mblsr1.LSR1(np.eye(1, 3), 2.0 * np.eye(1, 3), -1.0)
+    sol = subproblem(B, np.eye(3)[0]).solve(1.0 / 3.0)
+    np.testing.assert_array_equal(sol.p, [-1.0 / 3.0, 0.0, 0.0])
+    assert (sol.sigma, sol.on_boundary, sol.hard_case) == (1.0, True, False)
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 1.0, 2.0**20])
+@pytest.mark.parametrize("kind", ["large sigma", "small sigma"])
+def test_in_a_run_the_step_ends_on_the_boundary_whatever_the_pairs_are(kind, scale):
+    """To 1e-12, though the basis is orthonormal to eps cond(Psi)^2 = 1e-7 only."""
+    for seed in range(20):
+        B, g, radius = ill_conditioned(seed, kind)
+        sol = subproblem(B, scale * g).solve(scale * radius)
+        assert sol.on_boundary
+        # d = 40 squares are added in ||p||, here and there
+        assert abs(np.linalg.norm(sol.p) - scale * radius) <= (1e-12 + 40.0 * EPS) * scale * radius
+
+
+@pytest.mark.parametrize("lam", [[1e6], [1e6, 2e6]])
+@pytest.mark.parametrize("share", [2e-3, 1e-2, 0.1])
+def test_the_length_is_known_where_the_parts_of_the_step_cancel(lam, share):
+    """Curvature 1e6 along the pairs, where g mostly is, and 1 elsewhere: p is a small part of a multiple of g."""
+    for seed in range(10):
+        B, V, _H = planted(np.random.default_rng(seed), 12, lam, 1.0)
+        g = V @ np.array([*[1.0] * len(lam), *[share / math.sqrt(10.0)] * (12 - len(lam))])
+        for radius in (share / 2.0, 10.0):
+            sol = subproblem(B, g).solve(radius)
+            assert sol.norm == pytest.approx(np.linalg.norm(sol.p), rel=2e-12, abs=0.0)
+
+
+@pytest.mark.parametrize("radius", [4e-309, 3e-309, 1e-310, 5e-324])
+def test_a_radius_beside_which_the_gradient_is_infinite(radius):
+    """||g|| / radius is near the largest number or over it: the multiplier overflows, the step stays in the ball."""
+    B = mblsr1.LSR1(np.eye(3, 4), np.diag([1.0, 2.0, 3.0, 0.0])[:3], 0.5)
+    with np.errstate(all="ignore"):
+        sol = mblsr1.solve_trust_region(B, np.full(4, 0.5), radius)
+    assert np.isfinite(sol.p).all()
+    assert np.abs(sol.p).max() <= radius
+    assert not sol.model_change > 0.0  # nan where p = 0 is all that is left

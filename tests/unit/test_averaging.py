@@ -1,9 +1,13 @@
 """The mean of the iterates."""
 
+import math
+
 import numpy as np
 import pytest
 
 import mblsr1
+from mblsr1.rules.averaging import added
+from mblsr1.types import Carried
 
 CENTRES = np.random.default_rng(0).standard_normal((300, 4))
 
@@ -40,3 +44,22 @@ def test_it_is_continued_bit_for_bit(tmp_path):
 
 def test_without_a_step_there_is_none():
     assert "x_average" not in run(averaging=0.8, max_steps=0)
+
+
+@pytest.mark.parametrize("memory", [0.0, 0.5, 0.9])
+def test_the_weights_add_up_to_one(memory):
+    """After n vectors those of age a have weight memory^a (1 - memory) / (1 - memory^n)."""
+    vectors, mean = np.random.default_rng(0).standard_normal((7, 4)), Carried()
+    for n in range(1, 8):
+        mean = added(mean, vectors[n - 1], memory)
+        weights = (1.0 - memory) * memory ** np.arange(n - 1.0, -1.0, -1.0)
+        assert mean.weight == pytest.approx(1.0 - memory**n, rel=1e-14)  # n sums of numbers up to 1
+        np.testing.assert_allclose(mean.vector, weights @ vectors[:n] / weights.sum(), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_memory_zero_forgets_the_past_whatever_it_was(bad):
+    x = np.array([1.0, -2.0])
+    mean = added(Carried(np.array([bad, 1.0]), 0.5), x, 0.0)
+    np.testing.assert_array_equal(mean.vector, x)
+    assert mean.weight == 1.0

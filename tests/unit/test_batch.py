@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mblsr1.rules.batch import default_check_size, fixed, initial_check_state, noise_growth, progress_check
-from mblsr1.types import Outcome
+from mblsr1.types import CheckState, Outcome
 
 
 class Problem:
@@ -131,15 +131,43 @@ def test_a_loss_that_is_not_finite_doubles_and_is_no_reference(bad):
     assert state.reference == 2.0
 
 
+def test_the_start():
+    """No step, no sum and no reference yet."""
+    *counts, reference = (initial_check_state(7)._replace(reference=0.0), initial_check_state(7).reference)
+    assert counts == [CheckState(7, 0.0, 0.0, 0, None)]
+    assert math.isnan(reference)
+
+
+def test_by_default_every_tenth_step_is_checked_and_no_iterate_is_kept():
+    problem = Problem(10**6, [0.0] * 9)
+    state, _ = run(progress_check(), problem, 8, [-1.0] * 31)
+    assert [iterates for _, iterates in problem.asked] == [("w1",), ("w11",), ("w21",), ("w31",)]
+    assert state.w is None
+
+
+def test_after_a_loss_that_is_not_finite_the_next_step_sets_the_reference():
+    problem = Problem(10**6, [1.0, math.inf, 5.0, 4.0])
+    _, sizes = run(progress_check(3), problem, 8, [-1.0] * 8)
+    assert [iterates for _, iterates in problem.asked] == [("w1",), ("w4",), ("w5",), ("w8",)]
+    assert sizes == [8, 8, 8, 16, 16, 16, 16, 16]
+
+
 @pytest.mark.parametrize(
     ("size", "total", "expected"),
-    [(default_check_size, 1000, 11), (7, 1000, 7), (7, 5, 5), ("all", 1000, 1000), (lambda n: 3 * n, 1000, 30)],
+    [
+        (default_check_size, 1000, 11),
+        (1, 1000, 1),
+        (7, 1000, 7),
+        (7, 5, 5),
+        ("all", 999, 999),
+        (lambda n: 3 * n, 999, 30),
+    ],
 )
 def test_check_size(size, total, expected):
     problem = Problem(total, [1.0])
     run(progress_check(size=size), problem, min(10, total - 1), [-1.0])
     assert problem.asked[0][0] in (expected, min(expected, total))
-    assert problem.asked[0][0] == (expected if total >= 1000 else 5)
+    assert problem.asked[0][0] == (expected if total >= 999 else 5)
 
 
 def test_all_needs_a_known_size():
@@ -178,10 +206,16 @@ def test_the_batch_doubles_once_the_mean_noise_has_weight_four():
     assert problem.asked == []
 
 
-@pytest.mark.parametrize(("share", "size"), [(0.499, 8), (0.501, 16)])
+@pytest.mark.parametrize(("share", "size"), [(0.499, 8), (0.5, 8), (0.501, 16)])
 def test_the_limit_of_the_noise(share, size):
     _, sizes = grown(noise_growth(0.5), Problem(10**6, []), 8, noisy(*[share] * 5))
     assert sizes[-1] == size
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(0.59, [8] * 10), (0.61, [8] * 4 + [16] * 6)])
+def test_the_defaults_of_the_noise(share, sizes):
+    """More than 0.6 of noise, and batches up to a quarter of the set, 64 here."""
+    assert grown(noise_growth(), Problem(64, []), 8, noisy(*[share] * 10))[1] == sizes
 
 
 @given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=40), st.floats(0.1, 1.0))

@@ -140,6 +140,15 @@ def test_the_tests_of_the_theory_page_exist():
     assert of_theorems <= named  # nothing is shown that the page does not say
 
 
+def test_the_sessions_that_pages_name_exist():
+    """And the page on tests names all of those that test."""
+    sessions = set(re.findall(r"^@nox.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.M))
+    named = {page.stem: re.findall(r"nox -s ((?:\w+ ?)+)", page.read_text(encoding="utf-8")) for page in PAGES}
+    words = {stem: {word for phrase in phrases for word in phrase.split()} for stem, phrases in named.items()}
+    assert words["testing"] >= {"tests", "backends", "seeds", "mutation", "coverage"}
+    assert words["testing"] | words["README"] <= sessions
+
+
 def test_the_table_of_settings_is_the_code():
     presets = (mblsr1.Options(), mblsr1.Options.paper(), mblsr1.Options.l_ssr1_tr())
     listed = set()

@@ -21,7 +21,7 @@ def test_a_large_gradient_goes_on(norm, is_full):
 
 @pytest.mark.parametrize("wait", [0, 3])
 def test_the_whole_set_needs_no_second_evaluation(wait):
-    assert exit_check(ExitState(wait), 1.0, 1.0, 5, True, forbidden)[0]
+    assert exit_check(ExitState(wait), 1.0, 1.0, 5, True, forbidden) == (True, ExitState(max(wait - 1, 0)))
 
 
 @pytest.mark.parametrize(("full_norm", "done"), [(0.5, True), (1.0, True), (1.5, False), (math.nan, False)])

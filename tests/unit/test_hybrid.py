@@ -90,8 +90,42 @@ def test_a_direction_that_climbs_is_turned():
     found = step(np.array([1.0, 0.0]), np.array([2.0, 0.0]), None, None, 5.0, 0.0, 0.0, 0.1, False)
     np.testing.assert_array_equal(found.p, [-1.0, 0.0])
     assert found.flipped
-    assert not found.is_model_step
+    assert found.is_model_step is False
     assert found.slope == -2.0
+
+
+def test_a_direction_along_the_level_set_is_not_turned():
+    found = step(np.array([0.0, 1.0]), np.array([2.0, 0.0]), None, None, 5.0, 0.0, 0.0, 0.1, False)
+    np.testing.assert_array_equal(found.p, [0.0, 1.0])
+    assert not found.flipped
+    assert found.is_model_step
+
+
+@pytest.mark.parametrize("printed", [False, True])
+@pytest.mark.parametrize(
+    ("eta", "mu", "alpha_s", "has_s", "alone"),
+    [
+        (0.0, 0.5, 0.1, False, True), (0.0, 0.5, 0.1, True, False), (0.5, 0.0, 0.0, False, False),
+        (0.5, 0.5, 0.1, True, False), (1.0, 0.0, 0.1, False, False),
+    ],
+)  # fmt: skip
+def test_it_is_the_step_of_the_model_where_nothing_is_mixed_in(eta, mu, alpha_s, has_s, alone, printed):
+    """No weight of SGD, and no momentum yet."""
+    p_star, g = np.array([-1.0, 0.5]), np.array([1.0, 0.0])
+    found = step(p_star, g, np.array([-0.1, 0.2]) if has_s else None, None, 9.0, eta, mu, alpha_s, printed)
+    assert found.is_model_step == alone
+    assert not alone or found.p is p_star  # no copy either
+
+
+def test_where_nothing_is_left_to_mix_the_direction_is_zero():
+    found = step(np.array([-1.0, 0.5]), np.array([1.0, 0.0]), None, None, 9.0, 1.0, 0.5, 0.0, False)
+    np.testing.assert_array_equal(found.p, [0.0, 0.0])
+    assert (found.slope, found.norm, found.v) == (0.0, 0.0, None)
+
+
+def test_without_weight_and_momentum_nothing_is_carried():
+    assert carry(np.ones(2), np.ones(2), 0.0, 0.0) is None
+    np.testing.assert_array_equal(carry(None, np.ones(2), 0.25, 0.0), [0.75, 0.75])
 
 
 def test_every_library(xp):

@@ -1,5 +1,7 @@
 """The limited-memory BFGS matrix against dense updates, and the error with which a matrix predicts a pair."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -191,6 +193,40 @@ def condition(matrix, kind):
     return 16 + np.linalg.cond(inner * np.outer(even, even)) ** 2
 
 
+@pytest.mark.parametrize("kind", ["sr1", "lbfgs"])
+@pytest.mark.parametrize("size", [2.0**-40, 2.0**40])
+def test_the_prediction_error_does_not_depend_on_the_size_of_the_pair(kind, size):
+    S, Y = convex_pairs(4, 3, 16)
+    matrix = mblsr1.LSR1(S, Y, gamma=20.0) if kind == "sr1" else lbfgs(memory_of(S, Y))
+    rows, (s, y) = np.asarray(matrix.pairs.rows), np.random.default_rng(4).standard_normal((2, 16))
+    one, other = (
+        matrix.prediction_error(NewPair(rows @ (c * s), rows @ (c * y), c * c * s @ s, c * c * s @ y, c * c * y @ y))
+        for c in (1.0, size)
+    )
+    assert other == pytest.approx(one, rel=1e-12)
+    assert one > 0.1
+
+
+def test_a_pair_that_is_predicted_has_an_error_of_rounding_and_of_no_other_sign():
+    """The difference of squares may come out negative: sqrt(16 eps of its terms) is what is left at most."""
+    for seed in range(100):
+        S, Y = convex_pairs(seed, 1, 16)
+        if len(S):
+            matrix = lbfgs(memory_of(S, Y))
+            rows, s, y = np.asarray(matrix.pairs.rows), S[0], Y[0]
+            error = matrix.prediction_error(NewPair(rows @ s, rows @ y, s @ s, s @ y, y @ y))
+            size = 1.0 + matrix.gamma * np.linalg.norm(s) / np.linalg.norm(y)
+            assert 0.0 <= error <= math.sqrt(16 * 16 * EPS) * size
+
+
+@pytest.mark.parametrize(("share", "rank"), [(2e-14, 1), (2e-12, 2)])
+def test_the_cut_is_a_share_of_the_largest_direction(share, rank):
+    """Rows along e_1, off it by a variance of `share` along e_2: eigenvalues 8 and 8 `share` of the Gram matrix."""
+    S = np.zeros((4, 3))
+    S[:, 0], S[:, 1] = 1.0, np.sqrt(share) * np.array([1.0, -1.0, 1.0, -1.0])
+    assert lbfgs(memory_of(S, 2.0 * S)).spectrum.rank == rank
+
+
 def test_the_prediction_error_of_what_is_known():
     S, Y = convex_pairs(2, 1, 16)
     matrix = lbfgs(memory_of(S, Y))
@@ -213,6 +249,8 @@ def test_where_the_middle_matrix_has_no_inverse_the_newest_pair_is_what_counts(m
 
     monkeypatch.setattr(np.linalg, "solve", singular)
     assert np.abs(to_dense(lbfgs(memory_of(S, Y))) - dense_bfgs(S[-1:], Y[-1:])).max() <= error_bound(S[-1:], Y[-1:])
+    pair = NewPair(np.zeros(2 * len(S)), np.zeros(2 * len(S)), 1.0, 1.0, 1.0)
+    assert lbfgs(memory_of(S, Y)).prediction_error(pair) == math.inf
     monkeypatch.setattr(np.linalg, "solve", lambda a, b: np.full(b.shape, np.nan))
     spectrum = lbfgs(memory_of(S, Y)).spectrum
     assert spectrum.rank == 0

@@ -52,3 +52,4 @@ def test_the_slope_counts():
     """The printed condition lacks p in the slope; reading 6 has it. At c1 = 0.5 half the promised decrease is asked."""
     assert halving(lambda a: 1.0 - 0.4 * a, 1.0, -1.0, 0.5, EPS).alpha == 0.0
     assert halving(lambda a: 1.0 - 0.6 * a, 1.0, -1.0, 0.5, EPS).alpha == 1.0
+    assert halving(lambda a: -0.5 * a, 0.0, -1.0, 0.5, EPS).alpha == 1.0  # exactly what is asked

@@ -14,6 +14,7 @@ import mblsr1
 from mblsr1 import Options, _array
 from mblsr1.linalg.metric import Kronecker, KroneckerSettings
 from mblsr1.linalg.pairs import PairMemory
+from mblsr1.rules.metric import checked_shapes
 
 EPS = float(np.finfo(np.float64).eps)
 SETTINGS = KroneckerSettings(exponent=0.25, memory=0.8, every=3, floor=1e-2, largest_side=1024, stride=1)
@@ -234,6 +235,22 @@ def test_a_block_without_gradients_keeps_the_identity(floor):
         g = np.concatenate([rng.standard_normal(6), np.zeros(3)])
         metric.observe(g, none(g))
     np.testing.assert_array_equal(dense_inverse(metric, 9)[6:, 6:], np.eye(3))
+
+
+@pytest.mark.parametrize("big", [1e154, 1e155, 1e300])
+def test_a_gradient_whose_squares_cannot_be_added_up_counts_as_zero(big):
+    """At 1e154 a square is 1e308: the sum of two of them overflows."""
+    rng = np.random.default_rng(0)
+    first, last = 1e-3 * rng.standard_normal((2, LENGTH))
+    metrics = []
+    for middle in (np.full(LENGTH, big), np.zeros(LENGTH)):
+        metrics.append(Kronecker(np.zeros(LENGTH), SHAPES, SETTINGS))
+        with np.errstate(over="ignore"):
+            for g in (first, middle, last):
+                metrics[-1].observe(g, none(g))
+    there, here = (dense_inverse(metric, LENGTH) for metric in metrics)
+    assert np.isfinite(there).all()
+    np.testing.assert_array_equal(there, here)
 
 
 @pytest.mark.parametrize("size", ["overflow", "square overflows", "square vanishes", "denormal", "uneven"])
@@ -480,6 +497,16 @@ def test_counts_are_whole(name):
 def test_an_unknown_setting():
     with pytest.raises(TypeError, match="speed"):
         mblsr1.metric.diagonal(speed=1)
+
+
+@pytest.mark.parametrize(("shapes", "total"), [([], 0), ([(2,)], 2), ([(2, 3)], 6)])
+def test_shapes_of_another_length_are_counted(shapes, total):
+    with pytest.raises(ValueError, match=rf"^blocks: the shapes must have 4 entries in all, as w0 has, got {total}"):
+        Kronecker(np.zeros(4), shapes, SETTINGS)
+
+
+def test_shapes_of_any_whole_numbers_become_tuples():
+    assert checked_shapes([1, (1, 3), np.array([2, 1, 2])]) == ((1,), (1, 3), (2, 1, 2))
 
 
 @pytest.mark.parametrize("blocks", [3, "33", b"33", None, 2.0])

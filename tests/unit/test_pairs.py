@@ -169,6 +169,20 @@ def test_coefficients_over_unit_pairs_become_ones_over_the_rows(capacity, count,
             np.testing.assert_allclose(made, expected[:, j] - 2.0 * base, rtol=0, atol=64 * d * EPS * size * k)
 
 
+def test_products_of_the_rows_become_products_of_unit_pairs():
+    """The transpose of `over_rows`, of all pairs or of some, in a ring that has wrapped."""
+    rng = np.random.default_rng(3)
+    memory, pairs, v = PairMemory(np.zeros(6), 4), rng.standard_normal((6, 2, 6)), rng.standard_normal(6)
+    for pair in pairs:
+        memory.push(*pair)
+        memory.project([])
+    S, Y = (np.array([pair[i] / np.linalg.norm(pair[0]) for pair in pairs[-4:]]) for i in (0, 1))
+    z, used = memory.project([v])[:, 0], np.array([1, 3])
+    for got, rows in ((memory.of_unit_pairs(z), slice(None)), (memory.of_unit_pairs(z, used), used)):
+        for found, expected in zip(got, (S[rows] @ v, Y[rows] @ v), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=64 * EPS * np.linalg.norm(v))
+
+
 def test_combine_without_pairs_is_the_scaled_base():
     memory = PairMemory(np.zeros(3, dtype=np.float32), 2)
     made = memory.combine(np.zeros(4), 0.5, np.ones(3, dtype=np.float32))
@@ -186,6 +200,8 @@ def test_what_was_built_from_the_pairs_goes_when_they_change():
     memory.project([])
     assert memory.matrix is None
     memory.matrix = "stale"
+    memory.keep_newest(1)
+    assert memory.matrix == "stale"  # one pair is all there is
     memory.clear()
     assert memory.matrix is None
 
@@ -199,6 +215,7 @@ def test_saved_and_restored(xp, pending):
         memory.project([])
     memory.push(xp(np.zeros(5)), xp(np.ones(5)))
     memory.project([])
+    memory.scores[:] = -1.5, 0.25
     last = xp(rng.standard_normal(5)), xp(rng.standard_normal(5))
     if pending:
         memory.push(*last)
@@ -209,6 +226,7 @@ def test_saved_and_restored(xp, pending):
     v = xp(rng.standard_normal(5))
     assert again.n_refused == memory.n_refused == 1
     assert (again.pending is None) is not pending
+    np.testing.assert_array_equal(again.scores, [-1.5, 0.25])
     np.testing.assert_array_equal(again.project([v]), memory.project([v]))
     for _ in range(2):  # both go on alike, and what was saved stays as it was
         pair = xp(rng.standard_normal(5)), xp(rng.standard_normal(5))
@@ -256,7 +274,9 @@ def test_classic_rule_keeps_every_pair(ratio):
     assert not rules.classic()(memory, trial(np.ones(2), np.ones(2), ratio * -1.0), fill)
     memory.project([])
     assert len(memory) == 1
-    assert not rules.classic()(memory, trial(None, None), fill)
+    for s, y in ((None, None), (np.ones(2), None), (None, np.ones(2))):
+        assert not rules.classic()(memory, trial(s, y), fill)
+        assert memory.pending is None
     memory.project([])
     assert len(memory) == 1
 
@@ -275,6 +295,18 @@ def test_restart_rule(refill, tau, ratio):
         assert_holds(memory, fill(refill))
     else:
         assert_holds(memory, [(np.array([0.0, 1.0]), np.ones(2)), (np.array([1.0, 1.0]), np.ones(2))])
+
+
+@pytest.mark.parametrize(("ratio", "left"), [(-0.01, 0), (0.0, 2), (0.5, 2)])
+def test_by_default_a_loss_that_grows_empties_the_memory_and_nothing_is_sampled(ratio, left):
+    def forbidden(count):
+        raise AssertionError(f"{count} pairs were asked for")
+
+    memory = PairMemory(np.zeros(2), 3)
+    memory.push(np.array([0.0, 1.0]), np.ones(2))
+    assert rules.restart()(memory, trial(np.ones(2), np.ones(2), -ratio), forbidden) == (left == 0)
+    memory.project([])
+    assert len(memory) == left
 
 
 @pytest.mark.parametrize(("decrease", "predicted"), [(NAN, -1.0), (1.0, 0.0), (1.0, NAN)])

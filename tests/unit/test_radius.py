@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mblsr1.rules.radius import doubling, interpolated, progressive
+from mblsr1.rules.radius import BOUNDARY, RadiusRule, doubling, interpolated, progressive
 from mblsr1.types import NAN, Trial
 
 
@@ -33,21 +33,22 @@ steps = st.lists(
     min_size=1,
     max_size=12,
 )
+#: Made anew in each test.
 RULES = [
-    progressive(),
-    progressive(0.9, "mean-of-ratios", 1.0),
-    progressive(0.0),
-    progressive(0.9, "mean-of-ratios", thresholds=(0.4, 0.8), reset=True),
-    interpolated(progressive(0.9)),
+    progressive,
+    lambda: progressive(0.9, "mean-of-ratios", 1.0),
+    lambda: progressive(0.0),
+    lambda: progressive(0.9, "mean-of-ratios", thresholds=(0.4, 0.8), reset=True),
+    lambda: interpolated(progressive(0.9)),
 ]
-#: With this one a Q that noise has made positive counts in the sums.
-NOISY_SUMS = progressive(0.9, thresholds=(0.4, 0.8), reset=True)
-strict_rules = st.sampled_from(RULES)
-all_rules = st.sampled_from([*RULES, NOISY_SUMS, doubling()])
+#: Here a Q that noise made positive counts in the sums.
+NOISY_SUMS = lambda: progressive(0.9, thresholds=(0.4, 0.8), reset=True)  # noqa: E731
+all_rules = st.sampled_from([*RULES, NOISY_SUMS, doubling])
 
 
 @given(all_rules, st.lists(st.tuples(trials, st.booleans()), max_size=30), st.floats(1e-12, 1e5), st.floats(1, 1e3))
-def test_the_radius_stays_within_its_limits(rule, sequence, delta_0, scale):
+def test_the_radius_stays_within_its_limits(make, sequence, delta_0, scale):
+    rule = make()
     for eps, lowest in ((2.2e-16, 1e-10), (1.2e-7, 1e-8)):
         state = rule.init(delta_0, scale, eps)
         assert state.smallest == lowest * scale
@@ -78,9 +79,9 @@ def test_initial_state():
 
 
 @given(all_rules, st.floats(-30, 30), st.floats(0, 30), st.floats(0.01, 1.0), st.booleans(), numbers, numbers)
-def test_a_better_ratio_never_gives_a_smaller_radius(rule, rho, more, share, full, slope, slope_new):
+def test_a_better_ratio_never_gives_a_smaller_radius(make, rho, more, share, full, slope, slope_new):
     """With all else equal; the slope along p counts after both or after neither."""
-    slope = -abs(slope) - 1e-3
+    rule, slope = make(), -abs(slope) - 1e-3
     state = rule.init(1.0, 1.0, 2.2e-16)
 
     def radius(ratio):
@@ -154,8 +155,11 @@ def test_zeta_1_is_the_plain_mean():
     assert state.T == 4.0
 
 
-@given(strict_rules, st.sampled_from([(math.nan, -1.0), (-1.0, 0.0), (-1.0, 1.0), (-1.0, math.nan)]), st.booleans())
-def test_a_step_without_a_ratio_changes_nothing(rule, pair, full):
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("pair", [(math.nan, -1.0), (-1.0, 0.0), (-1.0, 1.0), (-1.0, math.nan)])
+@pytest.mark.parametrize("make", RULES, ids=range(len(RULES)))
+def test_a_step_without_a_ratio_changes_nothing(make, pair, full):
+    rule = make()
     state = rule.init(1.0, 1.0, 2.2e-16)
     assert rule.update(state, trial(*pair, 1.0, -1.0, -1.0), full) == state
 
@@ -191,7 +195,94 @@ def test_poor_ratio_interpolates_by_the_cubic(slope, slope_new, rise):
     assert state.delta == pytest.approx(0.8 * expected, rel=1e-6)
 
 
-@pytest.mark.parametrize(("slope_new", "growth"), [(-0.1, 2.0), (-0.8, 5.0), (-0.99, 10.0), (-1.5, 10.0), (0.5, 2.0)])
+@pytest.mark.parametrize("slope", [0.0, 0.5, NAN])
+def test_a_poor_step_that_does_not_descend_halves_the_radius(slope):
+    rule = interpolated(progressive())
+    state = rule.update(rule.init(1.0, 1.0, 2.2e-16), trial(1.0, -1.0, 0.8, slope, 0.3), True)
+    assert state.delta == 0.4
+
+
+def test_where_the_loss_falls_in_a_straight_line_a_poor_step_halves_the_radius():
+    rule = interpolated(progressive())
+    state = rule.update(rule.init(1.0, 1.0, 2.2e-16), trial(-1.0, -100.0, 0.8, -1.0, -1.0), True)
+    assert state.delta == 0.4
+
+
+def test_the_minimiser_is_found_wherever_it_is():
+    """On a grid of slopes and changes of the loss with rho < 0.25, where the cubic has a minimum ahead or none."""
+    rule, kinds = interpolated(progressive()), set()
+    start = rule.init(1.0, 1.0, 2.2e-16)
+    for slope in (-4.0, -1.0, -0.3):
+        for slope_new in np.linspace(-30.0, 8.0, 39) + 0.01:
+            for rise in np.linspace(-6.0, 3.0, 31) + 0.007:
+                state = rule.update(start, trial(rise, -100.0, 0.8, slope, slope_new), True)
+                a, b = slope + slope_new - 2 * rise, 3 * rise - 2 * slope - slope_new
+                ahead = [x.real for x in np.roots([3 * a, 2 * b, slope]) if x.imag == 0.0 and x.real > 0.0]
+                ahead = [x for x in ahead if 6 * a * x + 2 * b > 0.0]
+                expected = min(max(ahead[0] if ahead else 0.5, 0.1), 0.5)
+                kinds.add((a > 0, len(ahead)))
+                assert state.delta == pytest.approx(0.8 * expected, rel=1e-9)
+    assert kinds == {(True, 1), (False, 1), (False, 0)}
+
+
+@pytest.mark.parametrize(
+    ("rho", "share", "delta"), [(0.25, 0.8, 1.0), (0.6, 1.0, 1.0), (0.7, 0.8, 1.0), (0.7, 0.9, 1.8), (0.7, 0.5, 1.0)]
+)
+def test_the_limits_on_the_whole_set(rho, share, delta):
+    """Under 0.25 it shrinks, over 0.6 and over 0.8 of the radius it grows; at the limits it stays."""
+    rule = interpolated(progressive())
+    state = rule.update(rule.init(1.0, 1.0, 2.2e-16), trial(-rho, -1.0, share, -1.0, -0.2), True)
+    assert state.delta == pytest.approx(delta, rel=1e-15)
+
+
+@pytest.mark.parametrize(("rho", "share", "delta"), [(0.1, 1.0, 1.0), (0.5, BOUNDARY, 2.0)])
+def test_the_limits_of_algorithm_5(rho, share, delta):
+    """Lines 6 and 8: rho_hat = 0.1 is not poor, and from the boundary on it grows."""
+    rule = progressive(0.0)
+    assert rule.update(rule.init(1.0, 1.0, 2.2e-16), trial(-rho, -1.0, share), False).delta == delta
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("unit", [0.25, 4.0])
+@pytest.mark.parametrize("make", RULES, ids=range(len(RULES)))
+def test_units_of_length(make, unit, full):
+    """With all lengths times a power of two the radius is so, too: only the limits have a length of their own."""
+    rule = make()
+    for rho in (-1.0, 0.3, 0.9):
+        for share in (0.4, 0.9, 1.0):
+            one, other = (
+                rule.update(rule.init(delta, 100.0, 2.2e-16), trial(-rho, -1.0, share * delta, -1.0, -0.2), full).delta
+                for delta in (1.0, unit)
+            )
+            assert other == unit * one
+
+
+def test_on_the_whole_set_the_ratio_is_that_of_the_last_step():
+    rule = interpolated(progressive(0.9))
+    state = rule.init(1.0, 1.0, 2.2e-16)
+    for rho in (0.7, 0.3, 0.5):
+        state = rule.update(state, trial(-2.0 * rho, -2.0, 0.1, -1.0, 0.0), True)
+        assert state.rho_hat == pytest.approx(rho, rel=1e-15)
+
+
+def test_a_sample_is_left_to_the_noisy_rule():
+    calls = []
+    rule = interpolated(RadiusRule(progressive().init, lambda *arguments: calls.append(arguments)))
+    rule.update("state", "trial", False)
+    assert calls == [("state", "trial", False)]
+
+
+def test_by_default_the_sums_are_plain_ones():
+    one, other = progressive(), progressive(1.0)
+    a, b = one.init(1.0, 1.0, 2.2e-16), other.init(1.0, 1.0, 2.2e-16)
+    for rho in (0.2, 0.9, 0.4):
+        a, b = (rule.update(x, trial(-rho, -1.0, 0.5), False) for rule, x in ((one, a), (other, b)))
+    assert a == b
+
+
+@pytest.mark.parametrize(
+    ("slope_new", "growth"), [(-0.1, 2.0), (-0.8, 5.0), (-0.99, 10.0), (-1.0, 10.0), (-1.5, 10.0), (0.5, 2.0)]
+)
 def test_good_ratio_grows_to_where_the_slope_vanishes(slope_new, growth):
     """Slopes -1 at 0 and slope_new at 1: the secant is zero at 1/(1 + slope_new), kept within 2 and 10."""
     rule = interpolated(progressive())
@@ -238,7 +329,9 @@ def test_an_average_of_ratios_with_reset_moves_the_radius():
     start = rule.init(1.0, 1.0, 2e-16)
     assert rule.update(start, trial(-1.0, -1.0, 1.0), False).delta == 2.0
     assert rule.update(start, trial(1.0, -1.0, 1.0), False).delta == 0.5
-    assert math.isnan(rule.update(start, trial(1.0, -1.0, 1.0), False).rho_hat)
+    changed = rule.update(start, trial(1.0, -1.0, 1.0), False)
+    assert math.isnan(changed.rho_hat)
+    assert rule.update(changed, trial(-0.6, -1.0, 0.5), False).rho_hat == 0.6  # of this step alone
 
 
 @pytest.mark.parametrize("ratio", ["of-means", "mean-of-ratios"])

@@ -74,6 +74,14 @@ def test_last_pair(seed):
     assert scaling.last_pair()(empty) == 1.0
 
 
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(("cosine", "usable"), [(0.9e-8, False), (1.1e-8, True)])
+def test_last_pair_wants_an_angle_whatever_the_size_of_y(size, cosine, usable):
+    s, y = np.array([[1.0, 0.0]]), size * np.array([[cosine, 1.0]])
+    gamma = scaling.last_pair()(blocks_of(s, y))
+    assert gamma == pytest.approx(size / cosine if usable else 1.0, rel=1e-14)
+
+
 @given(seeds, st.floats(0.05, 0.95), st.booleans())
 def test_from_below(seed, fraction, convex):
     """fraction lambda, or lambda (2 - fraction), of the smallest lambda of (L + D + L')u = lambda S'S u."""
@@ -113,6 +121,15 @@ def test_from_below_with_parallel_steps():
     S = np.array([[1.0, 0.0, 0.0], [1.0, 1e-9, 0.0], [0.0, 0.0, 1.0]])
     H = np.diag([3.0, -1e6, 2.0])
     assert scaling.from_below()(blocks_of(S, S @ H)) == pytest.approx(1.0, rel=1e-6)
+
+
+@pytest.mark.parametrize(("share", "gamma"), [(0.5e-10, 1.5), (2e-10, -3.0)])
+def test_from_below_leaves_out_a_share_of_the_largest_direction(share, gamma):
+    """Four steps along e_1, off it by a variance of `share` along e_2, where the curvature is -2; 3 along e_1."""
+    S = np.zeros((4, 3))
+    S[:, 0], S[:, 1] = 1.0, math.sqrt(share) * np.array([1.0, -1.0, 1.0, -1.0])
+    # 1e-10 of the largest eigenvalue of S'S, which is 4; the curvature there is known to eps / share = 1e-6
+    assert scaling.from_below()(blocks_of(S, S * np.array([3.0, -2.0, 1.0]))) == pytest.approx(gamma, rel=1e-4)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

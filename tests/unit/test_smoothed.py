@@ -97,6 +97,14 @@ def test_directions_that_only_rounding_tells_apart_are_left_out():
         assert np.abs(matrix.spectrum.lam).max() < 50.0  # curvature 4 and noise 0.1 over a share of 1e-1.5 at least
 
 
+@pytest.mark.parametrize(("share", "rank"), [(0.5e-3, 1), (2e-3, 2)])
+def test_the_cut_is_a_share_of_the_largest_direction(share, rank):
+    """Four steps along e_1, off it by a variance of `share` along e_2: eigenvalues 4 and 4 `share` of S'S."""
+    S = np.zeros((4, 3))
+    S[:, 0], S[:, 1] = 1.0, np.sqrt(share) * np.array([1.0, -1.0, 1.0, -1.0])
+    assert smoothed(memory_of(S, 2.0 * S)).spectrum.rank == rank
+
+
 @pytest.mark.parametrize(("curvatures", "gamma"), [([1.0, 5.0, 2.0], 2.0), ([-3.0, -4.0, 1.0], 1e-3), ([1e-9], 1e-3)])
 def test_gamma_is_the_median_curvature_and_has_a_floor(curvatures, gamma):
     S = np.eye(6)[: len(curvatures)]

@@ -173,10 +173,7 @@ class Subproblem:
             base = self.B.combine(T @ -again, 1.0, base)
         self.base, self.base_par = base, np.zeros_like(par)
         share = _array.norm(base) * unit
-        if share <= _NOISE:  # only rounding is left
-            self.base = base * 0.0
-            return 0.0
-        return share
+        return share if share > _NOISE else 0.0  # only rounding is left: `_combination` leaves it out
 
     def solve(self, radius: float) -> TrustRegionSolution:
         """Return the global minimiser in the ball of this radius."""

@@ -53,7 +53,7 @@ def mix(
     v = _clipped(_sum([(1.0, carried), (-eta * alpha_s, g)]), delta)  # lines 4-5
     share = mu if printed else (1.0 - eta) * mu + eta
     p = _clipped(_sum([(1.0 - eta, p_star), (share, v)]), delta)  # lines 6-7
-    alone = eta == 0.0 and (v is None or share == 0.0)
+    alone = eta == 0.0 and v is None
     return _signed(p_star * 0.0 if p is None else p, v, g, alone)
 
 

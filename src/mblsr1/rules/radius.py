@@ -167,7 +167,11 @@ def doubling(poor: float = 0.1, good: float = 0.75) -> RadiusRule:
 
 
 def _cubic_minimiser(trial: Trial) -> float:
-    """Minimiser, in shares of the step, of the cubic through both losses and slopes (Nocedal, Wright, 3.59)."""
+    """Minimiser, in shares of the step, of the cubic through both losses and slopes (Nocedal, Wright, 3.59).
+
+    With the slope -1 at 0 their formula is 1 / (1 - d1 + d2), which is right for a cubic of either sign; a half where
+    the cubic falls for ever.
+    """
     if not trial.slope < 0.0:
         return 0.5
     slope, achieved = trial.slope_new / -trial.slope, trial.achieved / -trial.slope  # the slope at 0 is -1
@@ -175,9 +179,8 @@ def _cubic_minimiser(trial: Trial) -> float:
     square = d1 * d1 + slope
     if not square >= 0.0:
         return 0.5
-    d2 = math.sqrt(square)
-    below = slope + 1.0 + 2.0 * d2
-    return 1.0 - (slope + d2 - d1) / below if below > 0.0 else 0.5
+    inverse = 1.0 - d1 + math.sqrt(square)
+    return 1.0 / inverse if inverse > 0.0 else 0.5
 
 
 def _clip(x: float, low: float, high: float) -> float:
