@@ -8,7 +8,7 @@ Two problems on (0, 1) with linear elements on a mesh that is finer towards 0:
 In the inner product of L2 the Hessian of the first is alpha I plus a compact operator, in that of H1 the Hessian of the
 second is I plus a compact operator, whatever the mesh. The plain inner product of the nodal values is neither: there
 the first Hessian is as uneven as the mesh, and the condition number of the second grows with the square of the number
-of unknowns. So the metrics are the mass matrix and the stiffness matrix, by their Cholesky factors, which are bidiagonal.
+of unknowns. So the metrics are the mass matrix and the stiffness matrix, by their bidiagonal Cholesky factors.
 
     python examples/pde_mesh.py [picture.png]
 """
