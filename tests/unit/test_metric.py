@@ -373,6 +373,18 @@ def test_pairs_of_a_run_are_of_the_metric_it_has_reached():
 # --- runs ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("new", "accepted"), [((1.2, 0.1), False), ((0.9, 9.0), True)])
+def test_where_the_loss_is_rounding_the_gradient_in_the_metric_decides(new, accepted):
+    """From (1, 1), whose length is 1 here and 1.4 in the plain norm, which would decide both cases the other way."""
+    metric = mblsr1.metric.fixed(lambda v: v * np.array([1.0, 1e-2]))
+
+    def grad(w):
+        return np.ones(2) if np.array_equal(w, np.zeros(2)) else np.array(new)
+
+    result = mblsr1.minimize(lambda w: 1e10, grad, np.zeros(2), metric=metric, max_steps=1)
+    assert (result.history["rejections"][0] == 0) is accepted
+
+
 def test_blocks_stand_for_the_kronecker_metric():
     rng = np.random.default_rng(0)
     A = rng.standard_normal((30, 6))
