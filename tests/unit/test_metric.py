@@ -381,7 +381,8 @@ def test_where_the_loss_is_rounding_the_gradient_in_the_metric_decides(new, acce
     def grad(w):
         return np.ones(2) if np.array_equal(w, np.zeros(2)) else np.array(new)
 
-    result = mblsr1.minimize(lambda w: 1e10, grad, np.zeros(2), metric=metric, max_steps=1)
+    how = {"metric": metric, "max_steps": 1, "initial_radius": 1e-6}
+    result = mblsr1.minimize(lambda w: 1e10, grad, np.zeros(2), **how)
     assert (result.history["rejections"][0] == 0) is accepted
 
 
