@@ -10,7 +10,7 @@ import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
-from mblsr1.methods.checks import positive, share
+from mblsr1.checks import positive, share
 from mblsr1.problem import Oracle
 from mblsr1.types import NAN, Method, Outcome, Point
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mblsr1.checks import integer, real
 from mblsr1.linalg import scaling as scaling_rules
 from mblsr1.linalg.scaling import ScalingRule
-from mblsr1.methods.checks import integer
 from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, StepRule, sr1_trust_region
 from mblsr1.problem import Oracle
 from mblsr1.rules import metric as metric_rules
@@ -179,7 +178,7 @@ class Options:
         for name, low in (("batch_size", 1), ("check_every", 1), ("steps_per_batch", 1)):
             integer(name, getattr(self, name), low)
         for name, (text, test) in _RANGES.items():
-            _real(name, getattr(self, name), text, test)
+            real(name, getattr(self, name), text, test)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}: must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
@@ -303,13 +302,6 @@ _CHOICES = {
     "globalization": ("trust-region", "line-search"),
     "mixing": ("convex", "printed"),
 }
-
-
-def _real(name: str, value: Any, text: str, test: Callable[[float], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: must be a finite number{text}, got {value!r}")
-    if not (math.isfinite(value) and test(float(value))):
-        raise ValueError(f"{name}: must be a finite number{text}, got {value!r}")
 
 
 def mb_lsr1(options: Options | None = None, whole: bool = False) -> Method:

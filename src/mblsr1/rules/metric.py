@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mblsr1._array import Array
+from mblsr1.checks import integer, real
 from mblsr1.linalg.metric import IDENTITY, Fixed, Kronecker, KroneckerSettings, Metric
 
 __all__ = ["MetricRule", "checked_shapes", "diagonal", "fixed", "identity", "kronecker"]
@@ -80,26 +81,13 @@ def kronecker(blocks: Sequence[Shape | int], **settings: Any) -> MetricRule:
     return lambda w: Kronecker(w, shapes, chosen)
 
 
-_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "exponent": ("in [0, 0.5]", lambda x: 0.0 <= x <= 0.5),
-    "memory": ("in [0, 1)", lambda x: 0.0 <= x < 1.0),
-    "every": (">= 1", lambda x: x >= 1),
-    "floor": ("in [0, 1]", lambda x: 0.0 <= x <= 1.0),
-    "largest_side": (">= 1", lambda x: x >= 1),
-    "stride": (">= 1", lambda x: x >= 1),
-}
-
-
 def _checked(settings: KroneckerSettings) -> KroneckerSettings:
-    for name, (text, test) in _RANGES.items():
-        value, kind = getattr(settings, name), "a number"
-        right = isinstance(value, numbers.Real)
-        if name in ("every", "largest_side", "stride"):
-            right, kind = isinstance(value, numbers.Integral), "an int"
-        if isinstance(value, bool) or not right:
-            raise TypeError(f"{name}: must be {kind} {text}, got {value!r}")
-        if not test(value):
-            raise ValueError(f"{name}: must be {kind} {text}, got {value!r}")
+    """The settings, where each is in its range."""
+    real("exponent", settings.exponent, " in [0, 0.5]", lambda x: 0.0 <= x <= 0.5, "a number")
+    real("floor", settings.floor, " in [0, 1]", lambda x: 0.0 <= x <= 1.0, "a number")
+    real("memory", settings.memory, " in [0, 1)", lambda x: 0.0 <= x < 1.0, "a number")
+    for name in ("every", "largest_side", "stride"):
+        integer(name, getattr(settings, name), 1)
     return settings
 
 
