@@ -357,7 +357,7 @@ def _portable_products(rows: Array, vectors: Sequence[Array]) -> Array:
 
 
 def _portable_by_runs(xp: Any, A: Array, columns: Array, wide: Any) -> Array:
-    """A times columns as in `_by_runs`."""
+    """A times columns as in `_kernels.by_runs`."""
     (count, length), k = A.shape, columns.shape[1]
     whole = length // FLOAT32_RUN * FLOAT32_RUN
     rest = xp.matmul(xp.astype(A[:, whole:], wide), xp.astype(columns[whole:, :], wide))

@@ -222,7 +222,7 @@ class Oracle:
         return self._gradient if math.isfinite(self._square) or _array.all_finite(self._gradient) else None
 
     def norm_at(self, point: Point) -> float:
-        """Norm of the gradient at a point."""
+        """Norm of the point's gradient; free where it is the newest one, as it is in the metric M = I."""
         return _array.norm(point.g, self._square if self._gradient is point.g else None)
 
     def _measured(self, loss: Any) -> float:

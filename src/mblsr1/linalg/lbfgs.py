@@ -46,13 +46,14 @@ class LBFGS(SpectralMatrix):
     @cached_property
     def spectrum(self) -> Spectrum:  # type: ignore[override]
         """gamma, eigenvalues, eigenvectors; of the newest pair alone where all depend on each other beyond rounding."""
-        for first in (0, self._usable.size - 1):
-            blocks = self._blocks if first == 0 else _part(self._blocks, np.arange(first, self._usable.size))
-            found = _spectrum(blocks, self._middle if first == 0 else _middle(blocks, self.gamma), self.gamma)
-            if found is not None:
-                k = found.T.shape[0] // 2
-                return found._replace(T=self.pairs.over_rows(found.T[:k], found.T[k:], self._usable[first:]))
-        return Spectrum(self.gamma, np.zeros(0), np.zeros((2 * self.pairs.capacity, 0)))
+        used, found = self._usable, _spectrum(self._blocks, self._middle, self.gamma)
+        if found is None:
+            used, newest = used[-1:], _part(self._blocks, np.asarray([used.size - 1]))
+            found = _spectrum(newest, _middle(newest, self.gamma), self.gamma)
+        if found is None:
+            return Spectrum(self.gamma, np.zeros(0), np.zeros((2 * self.pairs.capacity, 0)))
+        k = used.size
+        return found._replace(T=self.pairs.over_rows(found.T[:k], found.T[k:], used))
 
     @cached_property
     def _middle(self) -> HostArray:
@@ -62,7 +63,7 @@ class LBFGS(SpectralMatrix):
         """||y - Bs|| / ||y|| from inner products alone, without the spectrum."""
         SS, SY, YY = self._blocks
         gamma = self.gamma
-        along_s, along_y = (self._over_W(pair.rows_s), self._over_W(pair.rows_y))
+        along_s, along_y = self._over_W(pair.rows_s), self._over_W(pair.rows_y)
         try:
             q = np.linalg.solve(self._middle, along_s)
         except np.linalg.LinAlgError:
@@ -70,8 +71,7 @@ class LBFGS(SpectralMatrix):
         gram = _blocks(gamma * gamma * SS, gamma * SY, YY)
         cross = gamma * pair.sy - float(q @ along_y)
         square = gamma * gamma * pair.ss - 2.0 * gamma * float(q @ along_s) + float(q @ gram @ q)
-        error = (pair.yy - 2.0 * cross + square) / pair.yy if pair.yy > 0.0 else 0.0
-        return math.sqrt(error) if error > 0.0 else 0.0 * error  # nan stays nan
+        return pair.relative(pair.yy - 2.0 * cross + square)
 
     def _over_W(self, z: HostArray) -> HostArray:
         of_s, of_y = self.pairs.of_unit_pairs(z, self._usable)

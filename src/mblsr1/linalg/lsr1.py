@@ -92,9 +92,8 @@ class LSR1:
         self.pairs, self.gamma, self.skip_tolerance = pairs, float(gamma), skip_tolerance
         self._unit = _Compact(pairs.blocks(), self.gamma, skip_tolerance, pairs.length)
         self.kept = self._unit.kept
-        slots = np.asarray([pairs.order[i] for i in self.kept], dtype=np.intp)
-        self._rows_s, self._rows_y = 2 * slots, 2 * slots + 1
-        self._scale = 1.0 / np.sqrt(pairs.gram[self._rows_s, self._rows_s])
+        self._rows_s, self._scale = pairs.unit_rows(np.asarray(self.kept, dtype=np.intp))
+        self._rows_y = self._rows_s + 1
         self.__dict__.pop("spectrum", None)
 
     @cached_property
@@ -163,8 +162,7 @@ class LSR1:
 
     def prediction_error(self, pair: NewPair) -> float:
         """||y - Bs|| / ||y|| from inner products alone."""
-        square = self._residual(pair)[1]
-        return math.sqrt(max(square, 0.0) / pair.yy) if pair.yy > 0.0 else 0.0
+        return pair.relative(self._residual(pair)[1])
 
     def _residual(self, pair: NewPair) -> tuple[float, float]:
         """s'(y - Bs) and ||y - Bs||^2."""

@@ -134,10 +134,10 @@ class Kronecker:
 
     def observe(self, g: Array, pairs: PairMemory) -> None:
         """Add a gradient to the running means; now and then let M follow, and the pairs with it."""
-        _, memory, every, _, _, stride = self.settings
-        if self.count < _FIRST or self.count % stride == 0:
+        every, stride = self.settings.every, 1 if self.count < _FIRST else self.settings.stride
+        if self.count % stride == 0:
             for block, G in self._split(g):
-                block.observe(G, memory if self.count < _FIRST else memory**stride)
+                block.observe(G, self.settings.memory**stride)
         self.count += 1
         if self.count % every == 0 or (self.count < every and self.count & (self.count - 1) == 0):
             self._follow(pairs)
@@ -151,17 +151,15 @@ class Kronecker:
         for block in self.blocks:
             block.scale_to(self.settings, scale)
         if self.count > 1:
-            changes = list(zip(self.blocks, moves, before, strict=True))
+            changes = list(zip(moves, before, strict=True))
             pairs.transform(lambda s: self._moved(s, changes, True), lambda y: self._moved(y, changes, False))
 
-    def _moved(self, x: Array, changes: list[tuple[_Block, _Move, Array]], is_step: bool) -> Array:
+    def _moved(self, x: Array, changes: list[tuple[_Move, Array]], is_step: bool) -> Array:
         """New coordinates of a step or of a gradient difference from the old ones."""
-        pieces, start = [], 0
-        for block, move, before in changes:
-            X = _array.reshape(x[start : start + block.size], block.matrix)
-            X = move.applied(X * before if is_step else X / before)
-            pieces.append(_array.flatten(X / block.inverse if is_step else X * block.inverse))
-            start += block.size
+        pieces = []
+        for (block, X), (move, before) in zip(self._split(x), changes, strict=True):
+            turned = move.applied(X * before if is_step else X / before)
+            pieces.append(_array.flatten(turned / block.inverse if is_step else turned * block.inverse))
         return _array.concatenate(pieces)
 
     def _split(self, x: Array) -> list[tuple[_Block, Array]]:
@@ -188,7 +186,7 @@ class Kronecker:
 
 
 class _Move(NamedTuple):
-    """The change of a block's bases: new coordinates are left X right."""
+    """A change of a block's bases: new coordinates are left X right; None is the identity."""
 
     left: Array | None
     right: Array | None
@@ -214,12 +212,10 @@ class _Block:
         self.inverse: Array | None = None
 
     def rotated(self, G: Array) -> Array:
-        G = G if self.left is None else _array.matmul(_array.transposed(self.left), G)
-        return G if self.right is None else _array.matmul(G, self.right)
+        return _Move(_transposed(self.left), self.right).applied(G)
 
     def rotated_back(self, X: Array) -> Array:
-        X = X if self.left is None else _array.matmul(self.left, X)
-        return X if self.right is None else _array.matmul(X, _array.transposed(self.right))
+        return _Move(self.left, _transposed(self.right)).applied(X)
 
     def observe(self, G: Array, memory: float) -> None:
         """Add to the running means; a gradient whose square overflows counts as zero."""
@@ -264,6 +260,10 @@ class _Block:
         for name in _STATE:
             value = saved[name]
             setattr(self, name, None if value is None else _array.adopt(value, like))
+
+
+def _transposed(basis: Array | None) -> Array | None:
+    return None if basis is None else _array.transposed(basis)
 
 
 #: The first gradients all enter the running means.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -47,6 +48,10 @@ class NewPair(NamedTuple):
     sy: float
     yy: float
 
+    def relative(self, square: float) -> float:
+        """||y - Bs|| / ||y|| from its numerator's square, which rounding may have made negative; 0 where y is 0."""
+        return math.sqrt(max(square, 0.0) / self.yy) if self.yy > 0.0 else 0.0
+
 
 class PairMemory:
     """A ring of at most `capacity` pairs in one (2 capacity, d) buffer of the caller's library.
@@ -89,9 +94,13 @@ class PairMemory:
     def active(self) -> Array:
         """The used rows of the buffer, (2 k, d): a view that is made once."""
         if self._view is None:
-            used = 2 * (max(self.order) + 1) if self.order else 0
-            self._view = _array.leading_rows(self.rows, used)
+            self._view = _array.leading_rows(self.rows, self._used)
         return self._view
+
+    @property
+    def _used(self) -> int:
+        """Rows up to the last one in use."""
+        return 2 * (max(self.order) + 1) if self.order else 0
 
     def clear(self) -> None:
         """Forget all pairs."""
@@ -110,10 +119,10 @@ class PairMemory:
         if self.pending is not None:
             self.pending = of_step(self.pending[0]), of_difference(self.pending[1])
         for slot in self.order:
-            for row, change in ((2 * slot, of_step), (2 * slot + 1, of_difference)):
-                self.rows = _array.set_row(self.rows, row, change(self.rows[row, :]))
+            s, y = self.rows[2 * slot, :], self.rows[2 * slot + 1, :]
+            self._write(slot, of_step(s), of_difference(y))
         self._changed()
-        used = 2 * (max(self.order) + 1) if self.order else 0
+        used = self._used
         for start in range(0, used, _AT_ONCE):
             some = range(start, min(start + _AT_ONCE, used))
             products = _array.products(self.active, [self.rows[row, :] for row in some])
@@ -162,12 +171,15 @@ class PairMemory:
             self.n_refused += 1
             return
         slot = self._claim_slot()
-        self.rows = _array.set_row(self.rows, 2 * slot, s)
-        self.rows = _array.set_row(self.rows, 2 * slot + 1, y)
+        self._write(slot, s, y)
         out[2 * slot], out[2 * slot + 1] = own[0], own[1]
         for row in (2 * slot, 2 * slot + 1):
             self.gram[row, :] = self.gram[:, row] = out[:, row % 2]
         self._changed()
+
+    def _write(self, slot: int, s: Array, y: Array) -> None:
+        self.rows = _array.set_row(self.rows, 2 * slot, s)
+        self.rows = _array.set_row(self.rows, 2 * slot + 1, y)
 
     def _claim_slot(self) -> int:
         full = len(self.order) >= self.limit
@@ -201,18 +213,21 @@ class PairMemory:
         used : array of int, optional
             Which of the stored pairs these are; all by default.
         """
-        rows = self._rows_s if used is None else self._rows_s[used]
-        scale = 1.0 / np.sqrt(self.gram[rows, rows])[:, None]
+        rows, scale = self.unit_rows(used)
         out = np.zeros((2 * self.capacity, of_s.shape[1]))
-        out[rows] = of_s * scale
+        out[rows] = of_s * scale[:, None]
         if of_y is not None:
-            out[rows + 1] = of_y * scale
+            out[rows + 1] = of_y * scale[:, None]
         return out
+
+    def unit_rows(self, used: Any = None) -> tuple[NDArray[np.intp], HostArray]:
+        """Rows of the s of the stored pairs, or of the `used` ones, oldest first, and 1 / ||s||; y is the row after."""
+        rows = self._rows_s if used is None else self._rows_s[used]
+        return rows, 1.0 / np.sqrt(self.gram[rows, rows])
 
     def of_unit_pairs(self, z: HostArray, used: NDArray[Any] | None = None) -> tuple[HostArray, HostArray]:
         """Turn products z of the rows with a vector into those of s / ||s|| and y / ||s||, oldest first."""
-        rows = self._rows_s if used is None else self._rows_s[used]
-        scale = 1.0 / np.sqrt(self.gram[rows, rows])
+        rows, scale = self.unit_rows(used)
         return z[rows] * scale, z[rows + 1] * scale
 
     def combine(self, coefficients: HostArray, scale: float, base: Array) -> Array:

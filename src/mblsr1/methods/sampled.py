@@ -9,15 +9,16 @@ import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
+from mblsr1.checks import integer, positive, share
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.scaling import ScalingRule, constant
 from mblsr1.linalg.subproblem import Subproblem, TrustRegionSolution
-from mblsr1.methods.checks import integer, positive, share
+from mblsr1.methods.sr1_trust_region import scalars_of
 from mblsr1.problem import Oracle
 from mblsr1.rules.radius import RadiusState, doubling
 from mblsr1.rules.warm_start import sample_pairs
 from mblsr1.steps.model import ModelBuilder, sr1_model
-from mblsr1.types import NAN, Method, Outcome, Point, Trial
+from mblsr1.types import Method, Outcome, Point, Trial
 
 __all__ = ["s_lsr1"]
 
@@ -134,18 +135,5 @@ def _accepted(oracle: Oracle, w: Array) -> Point | None:
 
 def _outcome(state: SampledState, point: Point, trial: Trial, n_pairs: int, stuck: bool) -> Outcome:
     w, f, g = point if trial.point is None else trial.point
-    scalars = {
-        "rho": trial.decrease / trial.predicted if trial.predicted < 0.0 else NAN,
-        "rho_hat": state.radius.rho_hat,
-        "radius": state.radius.delta,
-        "step_norm": trial.s_norm,
-        "alpha": trial.alpha,
-        "sigma": trial.sigma,
-        "decrease": trial.achieved,
-        "predicted": trial.predicted,
-        "slope": trial.slope,
-        "on_boundary": float(trial.on_boundary),
-        "n_pairs": n_pairs,
-        "n_skipped": state.n_skipped,
-    }
+    scalars = {**scalars_of(trial, state.radius), "n_pairs": n_pairs, "n_skipped": state.n_skipped}
     return Outcome(w, f, g, trial.achieved, scalars, stuck)

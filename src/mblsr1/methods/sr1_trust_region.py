@@ -16,9 +16,9 @@ from mblsr1.rules.metric import MetricRule, identity
 from mblsr1.rules.pairs import PairRule
 from mblsr1.rules.radius import RadiusRule, RadiusState
 from mblsr1.rules.warm_start import sample_pairs
-from mblsr1.types import BatchRule, Carried, Method, Outcome, Point, Trial
+from mblsr1.types import NAN, BatchRule, Carried, Method, Outcome, Point, Trial
 
-__all__ = ["Regime", "Rules", "SR1State", "StepRule", "sr1_trust_region"]
+__all__ = ["Regime", "Rules", "SR1State", "StepRule", "scalars_of", "sr1_trust_region"]
 
 #: Steps in a row without a move, or without a gain at the smallest radius, after which the run ends.
 _MAX_FAILURES = 60
@@ -111,12 +111,12 @@ def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tupl
     return state, _outcome(state, point, trial, stuck)
 
 
-def _outcome(state: SR1State, new: Point, trial: Trial, stuck: bool = False) -> Outcome:
-    rho = trial.decrease / trial.predicted if trial.predicted < 0.0 else float("nan")
-    scalars = {
-        "rho": rho,
-        "rho_hat": state.radius.rho_hat,
-        "radius": state.radius.delta,
+def scalars_of(trial: Trial, radius: RadiusState) -> dict[str, float]:
+    """What the history keeps of a tried step and of the radius after it."""
+    return {
+        "rho": trial.decrease / trial.predicted if trial.predicted < 0.0 else NAN,
+        "rho_hat": radius.rho_hat,
+        "radius": radius.delta,
         "step_norm": trial.s_norm,
         "alpha": trial.alpha,
         "sigma": trial.sigma,
@@ -124,6 +124,12 @@ def _outcome(state: SR1State, new: Point, trial: Trial, stuck: bool = False) -> 
         "predicted": trial.predicted,
         "slope": trial.slope,
         "on_boundary": float(trial.on_boundary),
+    }
+
+
+def _outcome(state: SR1State, new: Point, trial: Trial, stuck: bool = False) -> Outcome:
+    scalars = {
+        **scalars_of(trial, state.radius),
         "rejections": trial.rejections,
         "flipped": float(trial.flipped),
         "n_pairs": min(len(state.memory) + (state.memory.pending is not None), state.memory.limit),

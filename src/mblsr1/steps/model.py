@@ -16,7 +16,7 @@ from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.pairs import NewPair, PairMemory
 from mblsr1.linalg.scaling import ScalingRule
 from mblsr1.linalg.smoothed import flat, smoothed
-from mblsr1.linalg.subproblem import Subproblem
+from mblsr1.linalg.subproblem import SpectralMatrix, Subproblem
 
 __all__ = ["ModelBuilder", "better_model", "lbfgs_model", "smoothed_model", "sr1_model"]
 
@@ -32,8 +32,7 @@ def sr1_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
         accept = _sr1(memory, scaling, skip_tolerance).accepts if memory.pending is not None else None
-        z, own = memory.project_all([g], accept)
-        return Subproblem(_sr1(memory, scaling, skip_tolerance), g, z[:, 0], own[0, 0])
+        return _projected(memory, g, lambda: _sr1(memory, scaling, skip_tolerance), accept)
 
     return build
 
@@ -42,8 +41,7 @@ def lbfgs_model() -> ModelBuilder:
     """Return the builder of the L-BFGS matrix."""
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
-        z, own = memory.project_all([g])
-        return Subproblem(lbfgs(memory) or flat(memory), g, z[:, 0], own[0, 0])
+        return _projected(memory, g, lambda: lbfgs(memory) or flat(memory))
 
     return build
 
@@ -52,8 +50,7 @@ def smoothed_model(absolute: bool = True) -> ModelBuilder:
     """Return the builder of the smoothed matrix, for noisy pairs."""
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
-        z, own = memory.project_all([g])
-        return Subproblem(smoothed(memory, absolute) if len(memory) else flat(memory), g, z[:, 0], own[0, 0])
+        return _projected(memory, g, lambda: smoothed(memory, absolute) if len(memory) else flat(memory))
 
     return build
 
@@ -78,12 +75,25 @@ def better_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
                     memory.scores[i] = _FORGET * memory.scores[i] + (1.0 - _FORGET) * _log_error(matrix, pair)
             return True
 
-        z, own = memory.project_all([g], judge)
-        sr1, bfgs = candidates(memory)
-        behind = memory.scores[0] >= memory.scores[1] - _ADVANTAGE
-        return Subproblem(bfgs if bfgs is not None and behind else sr1, g, z[:, 0], own[0, 0])
+        def chosen() -> LSR1 | LBFGS:
+            sr1, bfgs = candidates(memory)
+            behind = memory.scores[0] >= memory.scores[1] - _ADVANTAGE
+            return bfgs if bfgs is not None and behind else sr1
+
+        return _projected(memory, g, chosen, judge)
 
     return build
+
+
+def _projected(
+    memory: PairMemory,
+    g: Array,
+    matrix: Callable[[], SpectralMatrix],
+    accept: Callable[[NewPair], bool] | None = None,
+) -> Subproblem:
+    """Store the pending pair, project g in the same pass, and only then make the matrix."""
+    z, own = memory.project_all([g], accept)
+    return Subproblem(matrix(), g, z[:, 0], own[0, 0])
 
 
 def _log_error(matrix: LSR1 | LBFGS, pair: NewPair) -> float:

@@ -28,13 +28,6 @@ _SMALLEST_SHARE, _LARGEST_SHARE = 0.1, 0.5
 _SLACK = 10.0
 
 
-class Step(NamedTuple):
-    """A step and where it leads."""
-
-    p: Array
-    w: Array
-
-
 class _Try(NamedTuple):
     f: float
     g: Array | None
@@ -70,7 +63,7 @@ def resolve(
         sol = problem.solve(delta)
         p = metric.to_step(sol.p)
         w = point.w + p
-        tried = _try(oracle, point, problem, sol, Step(p, w), slack, metric)
+        tried = _try(oracle, point, problem, sol, p, w, slack, metric)
         y = None if tried.g is None else metric.of_gradient(tried.g - point.g)
         if tried.accepted:
             return _accepted(sol, w, tried, point.f, y, delta, slack, rejections)
@@ -87,14 +80,14 @@ def _try(
     point: Point,
     problem: Subproblem,
     sol: TrustRegionSolution,
-    step: Step,
+    p: Array,
+    w: Array,
     slack: float,
     metric: Metric,
 ) -> _Try:
     """Evaluate a trial point; the gradient only where the loss did not rise, unless it comes free."""
     if not (math.isfinite(sol.norm) and sol.model_change < 0.0):
         return _Try(math.inf, None, -math.inf, False)
-    p, w = step
     oracle.look_along(p)
     f = oracle.loss(w)
     change = f - point.f
@@ -106,8 +99,7 @@ def _try(
         return _Try(f, None, ratio, False)
     accepted = ratio > _ACCEPT
     if accepted and abs(change) <= slack:  # rounding: the gradient decides
-        new = oracle.norm_at(Point(w, f, g)) if metric is IDENTITY else _array.norm(metric.of_gradient(g))
-        accepted = new < problem.g_norm
+        accepted = oracle.norm_at(Point(w, f, metric.of_gradient(g))) < problem.g_norm
     return _Try(f, g, ratio, accepted, oracle.slope)
 
 
