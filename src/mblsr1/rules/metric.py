@@ -32,7 +32,16 @@ def fixed(of_gradient: Callable[[Array], Array], to_step: Callable[[Array], Arra
     of_gradient : callable
         v -> C^-1 v for a vector (d,) of the caller's library.
     to_step : callable, optional
-        v -> C^-T v; the default is `of_gradient`, for C = M^(1/2), which is symmetric.
+        v -> C^-T v, (d,) as well; the default is `of_gradient`, for C = M^(1/2), which is symmetric.
+
+    Raises
+    ------
+    TypeError
+        Where one of them is no function.
+
+    Notes
+    -----
+    Scaled trust regions: Conn, Gould, Toint 2000, section 6.7.
 
     Examples
     --------
@@ -56,6 +65,15 @@ def diagonal(**settings: Any) -> MetricRule:
     ----------
     **settings
         Of `KroneckerSettings`: exponent, memory, every, floor, stride.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where a setting is outside its range or has another name.
+
+    Notes
+    -----
+    The statistics are those of Adam (Kingma and Ba 2015); M follows them every few steps, and the pairs with it.
     """
     chosen = _checked(KroneckerSettings(**settings))
     return lambda w: Kronecker(w, [(int(w.shape[0]),)], chosen)
@@ -75,7 +93,12 @@ def kronecker(blocks: Sequence[Shape | int], **settings: Any) -> MetricRule:
     Raises
     ------
     ValueError, TypeError
-        Where a shape is not one of positive integers, or at the start of a run where they do not add up to w.
+        Where a shape is not one of positive integers or a setting is outside its range, or at the start of a run where
+        the shapes do not add up to w.
+
+    Notes
+    -----
+    The statistics are those of SOAP (Vyas et al. 2024).
     """
     shapes, chosen = checked_shapes(blocks), _checked(KroneckerSettings(**settings))
     return lambda w: Kronecker(w, shapes, chosen)
