@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import processor, versions
-from benchmarks.tune.store import code_version
+from benchmarks.store import code_version
 
 import mblsr1
 

@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.store import run_all
 from benchmarks.tune import deterministic, report, report_deterministic, stochastic
 from benchmarks.tune.problems import NAMES
-from benchmarks.tune.store import run_all
 from benchmarks.tune.tasks import TASKS
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.store import Settings, Store, code_version, key
+from benchmarks.tune import RESULTS
 from benchmarks.tune.problems import Functions, Skipped, functions
-from benchmarks.tune.store import Settings, Store, code_version, key
 
 import mblsr1
 
@@ -27,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 BASE = "L-BFGS-B"
 TOLERANCE, MAX_PAIRED, MAX_SECONDS = 1e-5, 2_000, 60.0
-STORE = Store("deterministic")
+STORE = Store("deterministic", RESULTS)
 
 Row = tuple[str, dict[str, Any]]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import machine as described_machine
-from benchmarks.tune import deterministic, report_deterministic, stochastic
-from benchmarks.tune.store import RESULTS, key
+from benchmarks.store import key
+from benchmarks.tune import RESULTS, deterministic, report_deterministic, stochastic
 from benchmarks.tune.tasks import TASKS
 
 #: Losses below are equal to it in the ratios.

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.store import key
+from benchmarks.tune import RESULTS
 from benchmarks.tune import deterministic as bench
 from benchmarks.tune.problems import NAMES
-from benchmarks.tune.store import RESULTS, key
 
 Results = dict[str, dict[str, Any]]
 

@@ -11,9 +11,9 @@ import statistics
 from typing import Any
 
 import numpy as np
-from benchmarks.tune import stochastic
+from benchmarks.store import key
+from benchmarks.tune import RESULTS, stochastic
 from benchmarks.tune.report import machine
-from benchmarks.tune.store import RESULTS, key
 from benchmarks.tune.tasks import SELECTION_SETS, TASKS, setting
 from tqdm import tqdm
 

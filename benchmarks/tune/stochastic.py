@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from benchmarks.data import Split
-from benchmarks.tune import torch_methods
+from benchmarks.store import Settings, Store, code_version, key
+from benchmarks.tune import RESULTS, torch_methods
 from benchmarks.tune.networks import Network
-from benchmarks.tune.store import Settings, Store, code_version, key
 from benchmarks.tune.tasks import TASKS, setting
 
 import mblsr1
@@ -71,7 +71,7 @@ LARGER_RATES, MUON_RATES = (0.003, 0.01, 0.03, 0.1, 0.3), (0.01, 0.03, 0.1)
 #: A grid that is run on seed 0 alone on every task, and the best of it on the other seeds.
 THRIFTY = ("Muon",)
 POINTS, WATCHED = 20, 2_000
-STORE = Store("stochastic")
+STORE = Store("stochastic", RESULTS)
 
 
 def grids() -> dict[str, list[dict[str, Any]]]:

@@ -11,8 +11,8 @@ import functools
 from typing import NamedTuple
 
 from benchmarks import data
+from benchmarks.store import CACHE
 from benchmarks.tune.networks import NetDNN, Network, Perceptron, ResNet20
-from benchmarks.tune.store import CACHE
 
 SELECTION_SETS = ("ecoli", "oil", "yeast_me2", "us_crime", "satimage", "letter_img")
 REPORTING_SETS = (

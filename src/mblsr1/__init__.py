@@ -6,6 +6,9 @@
 'converged: the gradient over the whole set is within gtol'
 """
 
+import importlib
+from types import ModuleType
+
 from mblsr1.checkpoint import State, load_state, save_state
 from mblsr1.linalg import scaling
 from mblsr1.linalg.lsr1 import LSR1
@@ -48,3 +51,12 @@ __all__ = [
     "solve_trust_region",
     "svrg",
 ]
+
+#: Imported where they are first used: each needs a library of its own.
+_OF_A_LIBRARY = ("distributed", "jax", "sklearn", "torch")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _OF_A_LIBRARY:
+        return importlib.import_module(f"mblsr1.{name}")
+    raise AttributeError(f"module 'mblsr1' has no attribute {name!r}")

@@ -22,7 +22,7 @@ def module(name):
 
 @pytest.fixture
 def store(tmp_path):
-    return module("tune.store").Store("test", tmp_path)
+    return module("store").Store("test", tmp_path)
 
 
 def test_no_module_of_the_bench_needs_jax_or_torch_to_be_imported():
@@ -33,14 +33,14 @@ def test_no_module_of_the_bench_needs_jax_or_torch_to_be_imported():
 
 
 def test_a_stored_run_is_found_again_by_its_settings(store):
-    key = module("tune.store").key
+    key = module("store").key
     store.save({"a": 1, "version": "1"}, {"loss": 2.0})
     assert key({"version": "1", "a": 1}) in store.finished()
     assert key({"a": 1, "version": "2"}) not in store.finished()
 
 
 def test_the_newest_version_of_a_run_is_reported_and_packing_loses_nothing(store, monkeypatch):
-    s = module("tune.store")
+    s = module("store")
     for version, when in (("1", "2026-01-01"), ("2", "2026-01-02")):
         store.save({"a": 1, "version": version}, {"loss": version})
         path = store.runs / f"test-{s.key({'a': 1, 'version': version})}.json"
@@ -56,7 +56,7 @@ def test_the_newest_version_of_a_run_is_reported_and_packing_loses_nothing(store
 
 
 def test_comments_and_docstrings_do_not_change_the_version_of_the_code(tmp_path):
-    code_version = module("tune.store").code_version
+    code_version = module("store").code_version
     path = tmp_path / "a.py"
     path.write_text("def f(x):\n    return x + 1\n")
     first = code_version(tmp_path, "1")

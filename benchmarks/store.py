@@ -22,8 +22,14 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-RESULTS = Path(__file__).parents[1] / "results" / "tune"
+RESULTS = Path(__file__).parent / "results"
 CACHE = RESULTS / "cache"
+
+#: Files of the package that no run computes with: conveniences around the solver.
+OUTSIDE = {
+    "__main__.py", "demo.py", "torch.py", "jax.py", "scipy.py", "sklearn.py", "distributed.py", "plotting.py",
+    "callbacks.py", "checkpoint.py",
+}  # fmt: skip
 
 Settings = dict[str, Any]
 
@@ -40,10 +46,10 @@ def key(settings: Settings, *, versioned: bool = True) -> str:
 
 
 def code_version(package: Path, version: str) -> str:
-    """`version` and a digest of the code in `package`, comments and docstrings left out."""
+    """`version` and a digest of the code in `package` that runs compute with, comments and docstrings left out."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if path.name not in ("demo.py", "__main__.py"):
+        if path.name not in OUTSIDE and path != package / "__init__.py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 body = getattr(node, "body", None)
@@ -60,7 +66,7 @@ def _is_text(node: ast.AST) -> bool:
 class Store:
     """The runs of one bench: loose files under runs/, and NAME.json with all of them after `pack`."""
 
-    def __init__(self, name: str, folder: Path = RESULTS) -> None:
+    def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
         self.runs = folder / "runs"
 
