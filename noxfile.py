@@ -110,3 +110,11 @@ def tune(session: nox.Session) -> None:
     """Run the development bench: ``-- deterministic``, ``-- stochastic``, ``-- report``; finished runs are kept."""
     session.install("-e", ".", "jax", "sif2jax", "torch==2.13.0", "pytorch-optimizer", "pillow", "matplotlib")
     session.run("python", "-m", "benchmarks.tune", *session.posargs)
+
+
+@nox.session
+def kfac(session: nox.Session) -> None:
+    """Run K-FAC on the bench's tasks with fully connected networks; kfac-jax does not run with JAX 0.8 and later."""
+    session.install("-e", ".", "kfac-jax==0.0.8", "jax<0.8", "torch==2.13.0", "pytorch-optimizer", "pillow")
+    chosen = ("stochastic", "--only", "mnist,cifar10 8x8", "--methods", "K-FAC")
+    session.run("python", "-m", "benchmarks.tune", *chosen, *session.posargs)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from benchmarks.data import Split
 from benchmarks.store import Settings, Store, code_version, key
-from benchmarks.tune import RESULTS, torch_methods
+from benchmarks.tune import RESULTS, kfac, torch_methods
 from benchmarks.tune.networks import Network
 from benchmarks.tune.tasks import TASKS, setting
 
@@ -65,11 +65,14 @@ METRICS: dict[str, dict[str, Any]] = {
 }
 
 FIRST_ORDER = ("SGD", "Adam", "AdamW cosine", "schedule-free AdamW")
-STRUCTURED = ("SOAP", "Muon", "mblsr1 blocks")
+STRUCTURED = ("SOAP", "Muon", "K-FAC", "mblsr1 blocks")
 SGD_RATES, ADAM_RATES = (0.01, 0.03, 0.1, 0.3, 1.0), (0.001, 0.003, 0.01, 0.03)
 LARGER_RATES, MUON_RATES = (0.003, 0.01, 0.03, 0.1, 0.3), (0.01, 0.03, 0.1)
+KFAC_RATES, DAMPINGS = (0.03, 0.1, 0.3), (0.001, 0.003, 0.01, 0.03)
 #: A grid that is run on seed 0 alone on every task, and the best of it on the other seeds.
-THRIFTY = ("Muon",)
+THRIFTY = ("Muon", "K-FAC")
+#: Run only where they are asked for by name: they need an environment of their own (`python -m nox -s kfac`).
+APART = ("K-FAC",)
 POINTS, WATCHED = 20, 2_000
 STORE = Store("stochastic", RESULTS)
 
@@ -84,6 +87,7 @@ def grids() -> dict[str, list[dict[str, Any]]]:
         "schedule-free AdamW": larger,
         "SOAP": larger,
         "Muon": [{"rate": r, "momentum": m} for r, m in itertools.product(MUON_RATES, (0.8, 0.9))],
+        "K-FAC": [{"rate": r, "damping": d} for r, d in itertools.product(KFAC_RATES, DAMPINGS)],
         **{f"mblsr1 {name}": [options] for name, options in {**VARIANTS, **METRICS}.items()},
     }
 
@@ -95,7 +99,8 @@ def version_of(family: str) -> str:
         return code_version(Path(mblsr1.__file__).parent, mblsr1.__version__)
     if family in ("SGD", "Adam"):
         return mblsr1.__version__
-    return importlib.metadata.version("torch" if family == "AdamW cosine" else "pytorch-optimizer").split("+")[0]
+    package = {"AdamW cosine": "torch", "K-FAC": "kfac-jax"}.get(family, "pytorch-optimizer")
+    return importlib.metadata.version(package).split("+")[0]
 
 
 def settings(task: str, family: str, options: dict[str, Any], seed: int, epochs: float | None = None) -> Settings:
@@ -113,7 +118,7 @@ def jobs(
 ) -> list[Settings]:
     """Runs that are missing, task by task, one seed after the other; of a thrifty task those that can be told."""
     have, newest = STORE.finished(), STORE.newest()
-    chosen = {f: g for f, g in grids().items() if families is None or f in families}
+    chosen = {f: g for f, g in grids().items() if (f not in APART if families is None else f in families)}
     runs = [
         settings(task, family, options, seed, epochs)
         for task in tasks
@@ -149,6 +154,8 @@ def work(run: Settings) -> None:
     watch(0.0, w0)
     if run["method"] in torch_methods.MAKERS:
         torch_methods.warm_up(run["method"])
+    if run["method"] == "K-FAC":
+        kfac.prepare()
     network.loss_and_gradient(w0, (data.X[:batch], data.y[:batch]))
     watch.seconds, began = 0.0, time.process_time()
     with np.errstate(all="ignore"):
@@ -173,6 +180,9 @@ def _train(
     method, options = run["method"], run["options"]
     if method in torch_methods.MAKERS:
         w, steps, finite = torch_methods.train(method, options, network, w0, sampler, batch, budget, seed, watch)
+        return w, steps, float(steps * batch), finite
+    if method == "K-FAC":
+        w, steps, finite = kfac.train(options, network, w0, sampler, batch, budget, seed, watch)
         return w, steps, float(steps * batch), finite
     result = mblsr1.minimize(
         network.loss_and_gradient, True, w0, sampler, rng=seed, max_samples=budget,
