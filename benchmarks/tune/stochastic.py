@@ -100,7 +100,10 @@ def version_of(family: str) -> str:
     if family in ("SGD", "Adam"):
         return mblsr1.__version__
     package = {"AdamW cosine": "torch", "K-FAC": "kfac-jax"}.get(family, "pytorch-optimizer")
-    return importlib.metadata.version(package).split("+")[0]
+    try:
+        return importlib.metadata.version(package).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # a report does not ask for the version
 
 
 def settings(task: str, family: str, options: dict[str, Any], seed: int, epochs: float | None = None) -> Settings:
