@@ -1,0 +1,341 @@
+"""One run: Algorithm 1, the loop that every method runs in. It knows no method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.optimize import OptimizeResult
+
+from mblsr1 import _array
+from mblsr1._array import Array
+from mblsr1.arguments import check_budgets, check_functions, checked_options, checked_rng, checked_start, size_of
+from mblsr1.batches import Batches
+from mblsr1.checkpoint import State, from_tree, to_tree
+from mblsr1.methods.presets import mb_lsr1
+from mblsr1.problem import CHUNK, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
+from mblsr1.rules.averaging import added
+from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
+from mblsr1.rules.exit import ExitState, exit_check
+from mblsr1.sampling import checked_sampler
+from mblsr1.types import MESSAGES, NAN, Carried, Method, Outcome, Point, Status
+
+__all__ = ["Run", "Step"]
+
+#: Steps of a run without any budget: deterministic, from a sampler.
+_DEFAULT_STEPS = {True: 15_000, False: 1_000}
+#: A stream's stand-in for the whole set, in batches.
+_STREAM_CHECK = 10
+#: Columns that every history has, whatever the method.
+_FIRST, _LAST = ("step", "loss", "loss_after", "grad_norm"), ("batch_size", "n_samples", "nfev", "njev")
+_COLUMNS = ("rho", "rho_hat", "radius", "alpha", "sigma", "step_norm", "decrease", "predicted", "slope", "noise")
+
+
+class Step:
+    """Record of one step: the history's scalars as attributes, `x` and `state`.
+
+    Attributes
+    ----------
+    x : array
+        The iterate after the step, in the user's shape.
+    state : State
+        For `save_state`, or to continue from here. A copy, made when asked for; only until the
+        next step is made.
+    scalars : dict
+        All scalars by name.
+    """
+
+    __slots__ = ("_run", "scalars", "x")
+
+    def __init__(self, run: Run, scalars: dict[str, float], x: Array) -> None:
+        self._run, self.scalars, self.x = run, scalars, x
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return object.__getattribute__(self, "scalars")[name]
+        except KeyError:
+            raise AttributeError(f"Step has no scalar {name!r}; it has {', '.join(self.scalars)}") from None
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.scalars]
+
+    def __repr__(self) -> str:
+        return f"Step(step={self.step}, loss={self.loss:.6g}, n_samples={self.n_samples})"
+
+    @property
+    def state(self) -> State:
+        """The run's state after this step."""
+        if self._run.step != self.step:
+            raise RuntimeError(f"the state of step {self.step} is gone: read it before the next step is made")
+        return self._run.snapshot(copy=True)
+
+
+class Run:
+    """One run: what Algorithm 1 keeps between its lines."""
+
+    def __init__(
+        self, fun: Any, grad: Any, w0: Any, sampler: Any, method: Any, options: Any, rng: Any, max_steps: Any,
+        max_samples: Any, callback: Any, state: Any, hvp: Any, changes: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.options = checked_options(method, options, changes)
+        w0 = checked_start(w0)
+        check_functions(fun, grad, hvp, callback)
+        check_budgets(max_steps, max_samples)
+        self.sampler = checked_sampler(sampler)
+        self.n_samples = size_of(self.sampler)
+        if self.options.check_size == "all" and self.n_samples is None:
+            raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
+        if method is not None and method.needs_whole and self.n_samples is None:
+            raise ValueError(f"sampler: method {method.name!r} needs one with a known n_samples, got a stream")
+        whole = self.n_samples is not None and self.options.batch_size >= self.n_samples
+        self.method: Method = mb_lsr1(self.options, whole) if method is None else method
+        self.rng = checked_rng(rng)
+        self.callback = callback
+        self.w: Array = _array.copy(_array.flatten(w0))
+        self.inner: Any = self.method.init(self.w)
+        size = self.options.batch_size if self.n_samples is None else min(self.options.batch_size, self.n_samples)
+        self.check = initial_check_state(size)
+        if method is None and (self.n_samples is None or size < self.n_samples):
+            sample_size(self.options.check_size, size, self.n_samples)  # a rule of the user: tried once
+        self.exit = ExitState()
+        self.average = Carried()
+        self.batch_rule = self.method.batch_rule or fixed()
+        self.step = 0
+        self.known: Point | None = None  # loss and gradient at w on the batch in hand
+        self.counts = Counts()
+        self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
+        self.batches = Batches(self.problem, self.sampler, self.rng, self.method.overlap, self.options.steps_per_batch)
+        self.problem.over_whole_set(self.n_samples, self.batches.chunks)
+        if state is not None:
+            self._restore(state)
+        self.first_step, self.first_cost = self.step, self.counts.n_samples
+        self.max_steps = _DEFAULT_STEPS[self.sampler is None] if max_steps is max_samples is None else max_steps
+        self.counts.limit(max_samples)
+        self.status: Status | None = None
+        self.good: Point | None = self.known  # the last iterate at which loss and gradient were finite
+        self.unsound: Point | None = None  # where they were not
+        self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
+
+    def steps(self) -> Iterator[Step]:
+        """Algorithm 1, lines 4-11."""
+        while self.status is None and not self._out_of_steps():
+            with _array.quiet():
+                step = self._advance()
+            if step is None:
+                return
+            yield step
+            self._ask(step)
+
+    def _advance(self) -> Step | None:
+        """Lines 5-10; None where the run ends before the step. A step that the budget cuts short is not made."""
+        oracle = self._draw()
+        rng_before = self.rng.bit_generator.state
+        try:
+            point = self._point(oracle)
+            if not self._is_sound(point) or self._converged(oracle, point):
+                return None
+            inner, outcome = self.method.step(oracle, self.inner, point, self.rng)  # lines 5, 8, 9
+        except BudgetSpent:
+            self.rng.bit_generator.state = rng_before
+            self.status = Status.SAMPLE_BUDGET
+            return None
+        if not (math.isfinite(outcome.f) or _array.all_finite(outcome.w)):
+            self.status = Status.NON_FINITE
+            return None
+        self.inner = inner
+        self._commit(outcome)  # line 6
+        self._check_progress(outcome)  # line 10
+        if outcome.stuck:
+            self.status = Status.NO_PROGRESS
+        return self._record(point, outcome)
+
+    def _check_progress(self, outcome: Outcome) -> None:
+        rng_before = self.rng.bit_generator.state
+        try:
+            self.check = self.batch_rule(self.check, outcome, self)
+        except BudgetSpent:
+            self.rng.bit_generator.state = rng_before
+            self.check = counted(self.check, outcome)
+            self.status = Status.SAMPLE_BUDGET
+
+    def _out_of_steps(self) -> bool:
+        if self.max_steps is not None and self.step - self.first_step >= self.max_steps:
+            self.status = Status.STEP_BUDGET
+        return self.status is not None
+
+    def _draw(self) -> Oracle:
+        """The batch of the next step; what is known of the iterate belongs to the batch before."""
+        oracle, fresh = self.batches.draw(self.check.size)
+        if fresh or isinstance(oracle, OverlapOracle):
+            self.known = None
+        return oracle
+
+    def _point(self, oracle: Oracle) -> Point:
+        """Loss and gradient at w on the batch, evaluated unless the last step left them."""
+        if self.known is not None and self.known.g is not None:
+            return self.known
+        return oracle.point(self.w, self.method.needs_loss)
+
+    def _is_sound(self, point: Point) -> bool:
+        if point.g is None or math.isinf(point.f):
+            self.status = Status.NON_FINITE
+            self.unsound = point
+            return False
+        self.good = self.known = point
+        return True
+
+    def _converged(self, oracle: Oracle, point: Point) -> bool:
+        """Line 7: Algorithm 2, before the step (reading 16)."""
+        self.grad_norm = oracle.norm_at(point)
+        done, self.exit = exit_check(
+            self.exit, self.grad_norm, self.options.gtol, self.options.check_every, oracle.is_full,
+            lambda: self._full_gradient_norm(point.w),
+        )  # fmt: skip
+        if done:
+            self.status = Status.CONVERGED
+        return done
+
+    def _full_gradient_norm(self, w: Array) -> float:
+        chunks = getattr(self.sampler, "chunks", None)
+        if chunks is not None:
+            g = self.problem.full_gradient(w, chunks(max(CHUNK, self.check.size)))
+        else:
+            size = max(CHUNK, _STREAM_CHECK * self.check.size)
+            g = self.batches.bind(size if self.n_samples is None else min(size, self.n_samples)).gradient(w)
+        return math.inf if g is None else _array.norm(g)
+
+    def fresh_loss(self, size: int, *iterates: Array) -> list[float]:
+        """Losses on one fresh sample: the check of Algorithm 6."""
+        oracle = self.batches.bind(size)
+        return [oracle.loss(w) for w in iterates]
+
+    def _commit(self, outcome: Outcome) -> None:
+        self.w = outcome.w
+        self.step += 1
+        self.batches.made_step()
+        self.known = Point(outcome.w, outcome.f, outcome.g)
+        if outcome.g is not None:
+            self.good = self.known
+        if self.options.averaging > 0.0:
+            self.average = added(self.average, self.w, self.options.averaging)
+
+    def _record(self, point: Point, outcome: Outcome) -> Step:
+        scalars: dict[str, float] = {
+            "step": self.step,
+            "loss": point.f,
+            "loss_after": outcome.f,
+            "grad_norm": self.grad_norm,
+            **dict.fromkeys(_COLUMNS, NAN),
+            **outcome.scalars,
+            "batch_size": 1 if self.sampler is None or self.batches.oracle is None else self.batches.oracle.size,
+            "n_samples": self.counts.n_samples,
+            "nfev": self.counts.nfev,
+            "njev": self.counts.njev,
+        }
+        for name, value in scalars.items():
+            self.history.setdefault(name, []).append(value)
+        return Step(self, scalars, _array.reshape(_array.detached(self.w), self.problem.shape))
+
+    def _ask(self, step: Step) -> None:
+        if self.callback is None:
+            return
+        try:
+            stop = self.callback(step)
+        except StopIteration:
+            stop = True
+        if stop is not None and bool(stop) and self.status is None:
+            self.status = Status.STOPPED
+
+    def result(self) -> OptimizeResult:
+        """Collect what the run leaves."""
+        if self.status is Status.NON_FINITE and self.good is not None:
+            self.w = self.good.w
+        state = self.snapshot(copy=False)  # first: what the last point costs is no part of a continued run
+        with _array.quiet():
+            last = self._last_point()
+        state.tree["w"] = self.w
+        status = Status.STOPPED if self.status is None else self.status
+        scalar = {name: column[-1] for name, column in self.history.items() if column}
+        return OptimizeResult(
+            x=_array.reshape(last.w, self.problem.shape), fun=last.f,
+            jac=None if last.g is None else _array.reshape(last.g, self.problem.shape),
+            nit=self.step, nfev=self.counts.nfev, njev=self.counts.njev, n_samples=self.counts.n_samples,
+            success=status is Status.CONVERGED, status=int(status), message=MESSAGES[status],
+            batch_size=self.check.size, radius=scalar.get("radius", NAN),
+            n_restarts=int(scalar.get("n_restarts", 0)), n_skipped=int(scalar.get("n_skipped", 0)),
+            history=self.history, state=state, **self._averaged(),
+        )  # fmt: skip
+
+    def _averaged(self) -> dict[str, Array]:
+        """The mean of the iterates, where it was asked for and a step was made."""
+        if self.average.vector is None:
+            return {}
+        return {"x_average": _array.reshape(self.average.vector, self.problem.shape)}
+
+    def _last_point(self) -> Point:
+        """The newest iterate that can be vouched for, with its loss and gradient."""
+        good = self.good
+        if good is None:
+            return self.unsound or Point(self.w, NAN, None)
+        if (good.w is self.w and not math.isnan(good.f)) or self.batches.oracle is None:
+            return good
+        try:
+            point = self.batches.oracle.point(self.w)
+        except BudgetSpent:
+            return Point(self.w, good.f, good.g)
+        if point.g is None or math.isinf(point.f):
+            self.status, self.w = Status.NON_FINITE, good.w
+            return good
+        return point
+
+    def snapshot(self, copy: bool) -> State:
+        """Everything that a later run needs, as a tree."""
+        tree = {
+            "method": self.method.name,
+            "shape": list(self.problem.shape),
+            "step": self.step,
+            "w": self.w,
+            "inner": self.inner,
+            "check": self.check,
+            "exit": self.exit,
+            "average": self.average,
+            "counts": self.counts,
+            "rng": self.rng.bit_generator.state,
+            "batches": self.batches.to_saved(self.check.size),
+            "known": self.known if self.batches.serves_on(self.check.size) else None,
+        }
+        return State(to_tree(tree, copy))
+
+    def _restore(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise TypeError(f"state: must be result.state, step.state or from load_state, got {type(state).__name__}")
+        tree = state.tree
+        if tree["method"] != self.method.name or tuple(tree["shape"]) != self.problem.shape:
+            raise ValueError(
+                f"state: is of method {tree['method']!r} and shape {tuple(tree['shape'])}, this run is "
+                f"{self.method.name!r} with w0 of shape {self.problem.shape}"
+            )
+        self.w = _array.adopt(tree["w"], self.w)
+        self.step = int(tree["step"])
+        self.inner = from_tree(self.inner, tree["inner"], self.w)
+        self.check = from_tree(self.check, tree["check"], self.w)
+        self.exit = from_tree(self.exit, tree["exit"], self.w)
+        self.average = from_tree(self.average, tree["average"], self.w)
+        self.counts.restore(tree["counts"])
+        self._take_generator(tree["rng"])
+        self.batches.rng = self.rng
+        self.batches.restore(tree["batches"], self.check.size, self.w)
+        known = tree["known"]
+        if known is not None and known["g"] is not None:
+            self.known = Point(self.w, known["f"], _array.adopt(known["g"], self.w))
+        self.rng.bit_generator.state = tree["rng"]
+
+    def _take_generator(self, saved: Mapping[str, Any]) -> None:
+        """Go on with the kind of generator that the state was made with."""
+        kind = getattr(np.random, str(saved["bit_generator"]), None)
+        if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
+            raise ValueError(f"state: needs a bit generator of NumPy, got {saved['bit_generator']!r}")
+        if type(self.rng.bit_generator) is not kind:
+            self.rng = np.random.Generator(kind())
