@@ -33,6 +33,13 @@ def backends(session: nox.Session) -> None:
 
 
 @nox.session
+def distributed(session: nox.Session) -> None:
+    """Runs under mpiexec on 1, 2 and 4 ranks and in a gloo group of torch; MPI comes from PyPI."""
+    session.install("-e", ".", *TESTS, "mpich", "mpi4py>=4", LIBRARIES["torch"])
+    session.run("pytest", "tests/distributed", *session.posargs, env={"HYPOTHESIS_PROFILE": "ci"})
+
+
+@nox.session
 def seeds(session: nox.Session) -> None:
     """Run the theorems' tests over many seeds; ``-- 500`` sets how many. About ten seconds a seed on one core."""
     session.install("-e", ".", *TESTS)

@@ -16,7 +16,9 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="u
 ADAPTER = "_array.py"
 #: Around the solver, for users of one library: what each may import of them.
 OUTER: dict[str, set[str]] = {
-    "torch.py": {"torch"}, "jax.py": {"jax"}, "scipy.py": set(), "sklearn.py": set(), "distributed.py": {"torch"},
+    "torch.py": {"torch"}, "jax.py": {"jax"}, "scipy.py": set(), "sklearn.py": set(),
+    "distributed/__init__.py": set(), "distributed/communicator.py": {"torch"}, "distributed/blocks.py": set(),
+    "distributed/oracle.py": set(), "distributed/sampler.py": set(),
     "plotting.py": set(), "callbacks.py": {"torch"},
 }  # fmt: skip
 #: Host numbers: k x k matrices, index arrays, files, the demonstration's own network; and the kernels of NumPy vectors.

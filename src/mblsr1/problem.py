@@ -151,6 +151,12 @@ class Problem:
             raise TypeError(f"fun: must return a real scalar, the mean loss of the batch, got {value!r:.60}")
         return value
 
+    def both_of(self, both: Any) -> tuple[Any, Array]:
+        """Check what a fused function returns: the loss, and the gradient as a vector."""
+        if not (isinstance(both, tuple) and len(both) == 2):
+            raise TypeError(f"fun: with grad=True must return (loss, gradient), got {type(both).__name__}")
+        return self.checked_loss(both[0]), self.vector_of(both[1], "fun")
+
     def vector_of(self, g: Any, name: str) -> Array:
         """Check a gradient and return it as a vector."""
         if not _array.is_array(g):
@@ -293,10 +299,7 @@ class Oracle:
         counts = self.problem.counts
         counts.spend(self.size, _GRADIENT)
         both = self.problem.call(self.problem.fun, self._user(w), *self._args)
-        if not (isinstance(both, tuple) and len(both) == 2):
-            raise TypeError(f"fun: with grad=True must return (loss, gradient), got {type(both).__name__}")
-        loss = self.problem.checked_loss(both[0])
-        self._gradient = self.problem.vector_of(both[1], "fun")
+        loss, self._gradient = self.problem.both_of(both)
         self._loss = _finite_or_inf(self._measured(loss))
         counts.nfev += 1
         counts.njev += 1

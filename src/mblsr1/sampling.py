@@ -14,7 +14,16 @@ import numpy as np
 
 from mblsr1 import _array
 
-__all__ = ["ArraySampler", "IndexSampler", "LoaderSampler", "Sampler", "StreamSampler", "checked_sampler"]
+__all__ = [
+    "ArraySampler",
+    "IndexSampler",
+    "LoaderSampler",
+    "Sampler",
+    "StreamSampler",
+    "checked_sampler",
+    "row_count",
+    "row_slice",
+]
 
 
 @runtime_checkable
@@ -77,7 +86,7 @@ class ArraySampler:
         if not arrays:
             raise ValueError("sampler: ArraySampler needs at least one array, got none")
         arrays = tuple(_array.as_array(a) if isinstance(a, (list, tuple)) else a for a in arrays)
-        lengths = [_rows(a, "ArraySampler needs arrays") for a in arrays]
+        lengths = [row_count(a, "ArraySampler needs arrays") for a in arrays]
         if len(set(lengths)) > 1:
             raise ValueError(f"sampler: all arrays must have the same number of rows, got {lengths}")
         self.arrays = arrays
@@ -96,7 +105,7 @@ class ArraySampler:
         assert self.n_samples is not None
         for start in range(0, self.n_samples, size):
             stop = min(start + size, self.n_samples)
-            yield tuple(_slice(a, start, stop) for a in self.arrays), stop - start
+            yield tuple(row_slice(a, start, stop) for a in self.arrays), stop - start
 
 
 class StreamSampler:
@@ -147,10 +156,10 @@ class LoaderSampler:
         parts, missing = [], size
         while missing > 0:
             rows = self._rest if self._rest is not None else self._next()
-            count = _rows(rows[0], "a loader's batch must be an array, or a tuple or list of arrays")
+            count = row_count(rows[0], "a loader's batch must be an array, or a tuple or list of arrays")
             taken = min(count, missing)
-            parts.append(tuple(_slice(r, 0, taken) for r in rows))
-            self._rest = tuple(_slice(r, taken, count) for r in rows) if taken < count else None
+            parts.append(tuple(row_slice(r, 0, taken) for r in rows))
+            self._rest = tuple(row_slice(r, taken, count) for r in rows) if taken < count else None
             missing -= taken
         joined = (
             parts[0] if len(parts) == 1 else tuple(_array.concatenate(column) for column in zip(*parts, strict=True))
@@ -166,7 +175,7 @@ class LoaderSampler:
                 raise ValueError("sampler: make_loader() returned an empty loader; it must yield at least one batch")
         self._is_tuple = isinstance(batch, (tuple, list))
         rows = tuple(batch) if self._is_tuple else (batch,)
-        counts = [_rows(r, "a loader's batch must be an array, or a tuple or list of arrays") for r in rows]
+        counts = [row_count(r, "a loader's batch must be an array, or a tuple or list of arrays") for r in rows]
         if len(set(counts)) != 1 or counts[0] < 1:
             raise ValueError(
                 f"sampler: the arrays of a loader's batch must have the same number of rows, >= 1, got {counts}"
@@ -174,12 +183,12 @@ class LoaderSampler:
         return rows
 
 
-def _slice(a: Any, start: int, stop: int) -> Any:
+def row_slice(a: Any, start: int, stop: int) -> Any:
     """Return rows of `a`. The array API wants every axis named; a sparse matrix may know no ellipsis."""
     return a[start:stop, ...] if _array.is_array(a) else a[start:stop]
 
 
-def _rows(a: Any, wanted: str) -> int:
+def row_count(a: Any, wanted: str) -> int:
     """Number of rows of `a`; a TypeError says what is wanted where it has none."""
     try:
         return int(a.shape[0] if hasattr(a, "shape") else len(a))

@@ -1,0 +1,102 @@
+"""What the ranks of a real communicator run, ``python programs.py NAMES KIND FOLDER``, each into NAME-RANK.json.
+
+KIND is mpi, or gloo:RANK:SIZE for a process of a torch.distributed group that meets through a file in FOLDER.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import problems
+
+import mblsr1
+from mblsr1.distributed import RankError, ShardedSampler, data_parallel, rows_of_rank
+
+PROBLEM = problems.logistic(n=200, d=24)
+LONG = 40_000
+
+
+def crc(x):
+    return zlib.crc32(np.ascontiguousarray(x).tobytes())
+
+
+def solve(functions, sampler, w0=PROBLEM.w0, **changes):
+    given = {"max_steps": 15, "batch_size": 40, "rng": 7, **changes}
+    result = mblsr1.minimize(*functions, w0, sampler, **given)
+    return [crc(result.x), crc(np.array(result.history["loss"])), result.nit]
+
+
+def replicated(comm):
+    return solve(data_parallel(PROBLEM.fun, PROBLEM.grad, comm), 200)
+
+
+def sharded(comm):
+    own = rows_of_rank(comm, 200)
+    sampler = ShardedSampler(comm, *(a[own] for a in PROBLEM.data))
+    return solve(data_parallel(PROBLEM.fun, PROBLEM.grad, comm), sampler)
+
+
+def long(comm):
+    """Gradients that are summed in slices."""
+    scale = np.linspace(0.1, 1.0, LONG)
+
+    def fun(w, i):
+        z = scale * w - np.sin(np.mean(i))
+        return float(np.mean(z**2)), 2.0 * scale * z / LONG
+
+    return solve(data_parallel(fun, True, comm), 200, np.ones(LONG), max_steps=5)
+
+
+def failing(comm):
+    """Rank 1 fails in its third gradient: what each rank sees."""
+    left = [3]
+
+    def grad(w, batch):
+        left[0] -= rank_of(comm) == 1
+        if left[0] < 0:
+            raise OSError("no such disk")
+        return PROBLEM.grad(w, batch)
+
+    try:
+        return solve(data_parallel(PROBLEM.fun, grad, comm), 200)
+    except (OSError, RankError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def rank_of(comm):
+    return comm.Get_rank() if hasattr(comm, "Get_rank") else comm.rank()
+
+
+def communicator(kind, folder):
+    if kind == "mpi":
+        from mpi4py import MPI
+
+        return MPI.COMM_WORLD
+    import torch.distributed as dist
+
+    _, rank, size = kind.split(":")
+    meeting = (folder / "meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=int(rank), world_size=int(size))
+    return dist.group.WORLD
+
+
+def main(names, kind, folder):
+    comm = communicator(kind, Path(folder))
+    for name in names.split(","):
+        answer = globals()[name](comm)
+        Path(folder, f"{name}-{rank_of(comm)}.json").write_text(json.dumps(answer), encoding="utf-8")
+    if kind != "mpi":
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
