@@ -19,6 +19,7 @@ from mblsr1.methods.sampled import s_lsr1
 from mblsr1.minimize import Step, iterate, minimize
 from mblsr1.rules import metric
 from mblsr1.sampling import ArraySampler, IndexSampler, LoaderSampler, StreamSampler
+from mblsr1.scipy import scipy_method
 from mblsr1.types import Method, Outcome, Point, Status
 
 __version__ = "0.1.0"
@@ -47,6 +48,7 @@ __all__ = [
     "s_lsr1",
     "save_state",
     "scaling",
+    "scipy_method",
     "sgd",
     "solve_trust_region",
     "svrg",
