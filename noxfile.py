@@ -120,6 +120,13 @@ def tune(session: nox.Session) -> None:
 
 
 @nox.session
+def experiments(session: nox.Session) -> None:
+    """Run the paper's experiments: ``-- figure1``, ``-- ablation``, ...; ``-- report`` draws and writes the page."""
+    session.install("-e", ".[demo]", LIBRARIES["torch"], "pillow", "imbalanced-learn")
+    session.run("python", "-m", "benchmarks.experiments", *session.posargs)
+
+
+@nox.session
 def kfac(session: nox.Session) -> None:
     """Run K-FAC on the bench's tasks with fully connected networks; kfac-jax does not run with JAX 0.8 and later."""
     session.install("-e", ".", "kfac-jax==0.0.8", "jax<0.8", "torch==2.13.0", "pytorch-optimizer", "pillow")

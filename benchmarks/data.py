@@ -1,9 +1,11 @@
 """Data sets of the benchmarks: .npz files by name, from the folder in the environment variable MBLSR1_DATA.
 
+Where it is not set, they come from the ordinary downloaders (`download`).
+
 Files: ``mnist.npz`` (x_train, y_train, x_test, y_test, uint8), ``cifar10_jpeg.npz`` (all images as JPEG:
 jpeg_header, train_bytes, train_offsets, y_train and the same for test), ``cifar10.npz`` (10,000 training and 2,000
 test images: x_train, y_train, x_test, y_test, uint8), and one file an imbalanced set (``ecoli.npz``, ...: X, and y
-with +1 for the minority).
+with +1 for the minority, -1 for the majority; shapes and classes are checked against the table of `imbalanced`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from benchmarks import download
+from benchmarks.imbalanced import PARTS, TABLE, checked
+from benchmarks.store import CACHE
 from numpy.typing import NDArray
 
 VARIABLE = "MBLSR1_DATA"
@@ -29,14 +34,24 @@ class Split(NamedTuple):
 
 
 def load(name: str) -> Any:
-    """Return the arrays of NAME.npz; a FileNotFoundError says how to provide them."""
+    """Return the arrays of NAME.npz, or of a downloader; a FileNotFoundError says how to provide them."""
     folder = os.environ.get(VARIABLE)
     if not folder:
-        raise FileNotFoundError(f"{name}.npz: set the environment variable {VARIABLE} to the folder that holds it")
+        return _downloaded(name)
     path = Path(folder) / f"{name}.npz"
     if not path.is_file():
         raise FileNotFoundError(f"{name}.npz is not in the folder that the environment variable {VARIABLE} names")
     return np.load(path)
+
+
+def _downloaded(name: str) -> Any:
+    wanted = f"{name}.npz: set the environment variable {VARIABLE} to the folder that holds it"
+    try:
+        return download.fetch(name, CACHE)
+    except LookupError:
+        raise FileNotFoundError(wanted) from None
+    except ImportError as missing:
+        raise FileNotFoundError(f"{wanted}, or install {missing.name}, which downloads it") from missing
 
 
 def mnist(flat: bool = True, n_train: int | None = None) -> Split:
@@ -74,9 +89,16 @@ def cifar_images(n_train: int, side: int) -> Split:
 
 
 def imbalanced(name: str) -> Split:
-    """Return an imbalanced set, class 1 the minority: a random 80/20 split, the same in every run, standardised."""
+    """Return an imbalanced set, class 1 the minority: a random 80/20 split, the same in every run, standardised.
+
+    A ValueError names a set that is not what the table of `benchmarks.imbalanced` says.
+    """
+    if name not in TABLE and name not in PARTS:
+        raise ValueError(f"{name}: not an imbalanced set; known: {', '.join([*TABLE, *PARTS])}")
     z = load(name)
-    X, y = z["X"].astype(float), (z["y"] > 0).astype(np.int64)
+    X, y = z["X"].astype(float), z["y"]
+    checked(name, X, y)
+    y = (y > 0).astype(np.int64)
     order = np.random.default_rng(123).permutation(len(y))
     cut = int(0.8 * len(y))
     train, test = order[:cut], order[cut:]

@@ -1,0 +1,53 @@
+"""What the experiments share: what a run was made with, and the shape of what is claimed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.machine import machine
+from benchmarks.store import code_version
+
+import mblsr1
+
+PACKAGES = ("mblsr1", "numpy", "scipy", "torch")
+
+
+class Claim(NamedTuple):
+    """A row of the page's first table: where, what the paper says, what was measured, and whether it holds."""
+
+    where: str
+    claim: str
+    measured: str
+    holds: str
+
+
+@functools.cache
+def version() -> str:
+    """Which code of mblsr1 a run uses; part of its settings."""
+    return code_version(Path(mblsr1.__file__).parent, mblsr1.__version__)
+
+
+@functools.cache
+def made_on() -> str:
+    """Machine and versions of the packages; part of a run's result."""
+    return machine(PACKAGES)
+
+
+def described(records: Iterable[dict[str, Any]]) -> str:
+    """Return the machines and codes of stored runs, each once."""
+    records = list(records)
+    machines = sorted({r["result"]["machine"] for r in records})
+    codes = sorted({r["settings"]["version"] for r in records})
+    return f"{'; '.join(machines)}; code {', '.join(codes)}"
+
+
+def chosen(known: Iterable[str], only: list[str] | None) -> list[str]:
+    """Names asked for, in the order of `known`; a SystemExit says which are not known."""
+    known = list(known)
+    unknown = sorted(set(only or ()) - set(known))
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    return [name for name in known if name in (only or known)]
