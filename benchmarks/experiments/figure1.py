@@ -1,8 +1,9 @@
 """Figure 1: MB-LSR1 against tuned SGD with momentum on 27 imbalanced sets at 7 batch sizes.
 
-A job is a cell, one set at one batch: all runs on it, at one budget of sample-gradients. SGD's grid is run with the first
-seed; then the settings that are best there by test accuracy, balanced accuracy or average precision, in the paper's grid and
-in the wide one, with the other seeds too. The choice by test data favours SGD. MB-LSR1 has one setting for all cells.
+A job is a cell, one set at one batch: all runs on it, at one budget of sample-gradients. SGD's grid is run with the
+first seed; then the settings that are best there by test accuracy, balanced accuracy or average precision, in the
+paper's grid and in the wide one, with the other seeds too. The choice by test data favours SGD. MB-LSR1 has one setting
+for all cells.
 """
 
 from __future__ import annotations
