@@ -99,23 +99,25 @@ class Perceptron(Network):
 
 
 class TorchNetwork(Network):
-    """A network in torch, float32, on the CPU; `_forward` comes with the kind of network."""
+    """A network in torch, float32; `forward` comes with the kind of network. NumPy goes in and out on the CPU."""
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__(shapes, np.float32)
 
-    def _forward(self, parts: list[Any], X: Any) -> Any:
+    def forward(self, parts: list[Any], X: Any) -> Any:
+        """Scores in training, from tensors on any device; `parts` is what `unpack` gives."""
         raise NotImplementedError
 
-    def _evaluate(self, parts: list[Any], X: Any) -> Any:
-        return self._forward(parts, X)
+    def evaluate(self, parts: list[Any], X: Any) -> Any:
+        """Scores of the trained network, from tensors on any device."""
+        return self.forward(parts, X)
 
     def scores(self, w: Any, X: Any) -> Any:
         """Scores per sample and class."""
         import torch
 
         with torch.no_grad():
-            return self._evaluate(self.unpack(torch.from_numpy(w)), torch.from_numpy(X)).numpy()
+            return self.evaluate(self.unpack(torch.from_numpy(w)), torch.from_numpy(X)).numpy()
 
     def loss_and_gradient(self, w: Any, batch: Any) -> tuple[float, Any]:
         """Mean cross-entropy over the batch, and its gradient, as NumPy."""
@@ -123,7 +125,7 @@ class TorchNetwork(Network):
 
         X, y = (torch.from_numpy(a) for a in batch)
         leaf = torch.from_numpy(w).detach().requires_grad_()
-        loss = torch.nn.functional.cross_entropy(self._forward(self.unpack(leaf), X), y)
+        loss = torch.nn.functional.cross_entropy(self.forward(self.unpack(leaf), X), y)
         loss.backward()
         return float(loss.detach()), leaf.grad.numpy()
 
@@ -137,7 +139,8 @@ class NetDNN(TorchNetwork):
     def __init__(self) -> None:
         super().__init__([(32, 1, 5, 5), (32,), (32, 32, 5, 5), (32,), (512, 64), (64,), (64, 10), (10,)])
 
-    def _forward(self, parts: list[Any], X: Any) -> Any:
+    def forward(self, parts: list[Any], X: Any) -> Any:
+        """Scores, from images of one channel."""
         from torch.nn import functional as F
 
         c1, b1, c2, b2, w3, b3, w4, b4 = parts
@@ -176,14 +179,16 @@ class ResNet20(TorchNetwork):
     def _convolution(before: int, after: int, side: int) -> list[tuple[int, ...]]:
         return [(after, before, side, side), (after,), (after,)]
 
-    def _forward(self, parts: list[Any], X: Any) -> Any:
+    def forward(self, parts: list[Any], X: Any) -> Any:
+        """Scores, with the moments of these images."""
         return self._through(Convolutions(parts), X)
 
-    def _evaluate(self, parts: list[Any], X: Any) -> Any:
+    def evaluate(self, parts: list[Any], X: Any) -> Any:
+        """Scores, with the moments of the reference images."""
         import torch
 
         first = Convolutions(parts)
-        self._through(first, torch.from_numpy(self.reference))
+        self._through(first, torch.as_tensor(self.reference, device=X.device))
         return self._through(Convolutions(parts, first.moments), X)
 
     def _through(self, layers: Convolutions, X: Any) -> Any:
