@@ -9,5 +9,9 @@ from benchmarks import store
 
 RESULTS = store.RESULTS / "experiments"
 #: In the order of the page.
-PARTS = ("figure1",)
+PARTS = (
+    "figure1",
+    "figure2",
+    "figure3",
+)
 SCALES = ("small", "full")
