@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from benchmarks.machine import machine
 from benchmarks.store import code_version
 
@@ -22,6 +24,29 @@ class Claim(NamedTuple):
     claim: str
     measured: str
     holds: str
+
+
+class Gap(NamedTuple):
+    """Mean over the seeds of a difference, and the half width of its 95 % interval (paired, t)."""
+
+    mean: float
+    half: float
+
+    @property
+    def sign(self) -> int:
+        """1 and -1 where the interval is on one side of zero."""
+        return int(np.sign(self.mean)) if abs(self.mean) > self.half else 0
+
+
+def paired(ours: Iterable[float], theirs: Iterable[float]) -> Gap:
+    """Compare runs seed by seed, as many as both have; the interval of one seed is infinite."""
+    from scipy import stats
+
+    differences = np.array([a - b for a, b in zip(ours, theirs, strict=False)])
+    n = len(differences)
+    if n < 2:
+        return Gap(float(differences.mean()), math.inf)
+    return Gap(float(differences.mean()), float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)))
 
 
 @functools.cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from benchmarks.experiments import report
-from benchmarks.experiments.common import Claim, described
+from benchmarks.experiments.common import Claim, Gap, described, paired
 from benchmarks.experiments.figure1 import (
     BATCHES,
     BUDGETS,
@@ -22,25 +22,12 @@ from benchmarks.experiments.figure1 import (
     SETS,
     STORE,
 )
-from scipy import stats
 
 GRIDS = {"Table 2's grid": PAPER_RATES, "wide grid": (*PAPER_RATES, *LARGER_RATES)}
 #: Competitive: in the median of the cells not more than this below.
 MARGIN = 0.01
 LARGE = ("N/10", "N/8", "N/4")
 Results = dict[tuple[str, str], dict[str, Any]]
-
-
-class Gap(NamedTuple):
-    """Mean over the seeds of MB-LSR1's measure less SGD's, and the half width of its 95 % interval (paired, t)."""
-
-    mean: float
-    half: float
-
-    @property
-    def sign(self) -> int:
-        """1 and -1 where the interval is on one side of zero."""
-        return int(np.sign(self.mean)) if abs(self.mean) > self.half else 0
 
 
 def results(scale: str = "small") -> Results:
@@ -59,9 +46,7 @@ def tuned(cell: dict[str, Any], rates: tuple[float, ...], measure: str) -> list[
 
 def gap(cell: dict[str, Any], ours: str, rates: tuple[float, ...], measure: str) -> Gap:
     """Compare one of our settings with the best of a grid."""
-    differences = np.array([run[measure] for run in cell[ours]]) - tuned(cell, rates, measure)
-    n = len(differences)
-    return Gap(float(differences.mean()), float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)))
+    return paired([run[measure] for run in cell[ours]], tuned(cell, rates, measure))
 
 
 def by_loss(cell: dict[str, Any], measure: str) -> float:
@@ -147,7 +132,8 @@ One hidden layer of 50 tanh units, cross-entropy without class weights, standard
 for training and 20 % for the test. `isolet_partial` is 3,119 of isolet's 7,797 rows; the other 26 sets are whole.
 
 - *Budget*, the same for all methods of a cell: {budget.passes:g} passes over the set, at most {budget.batches:,}
-  batches, at most {budget.samples:,} samples or {budget.least_passes:g} passes, whichever is more. The paper does not say.
+  batches, at most {budget.samples:,} samples or {budget.least_passes:g} passes, whichever is more. The paper does not
+  say.
 - *MB-LSR1*: one setting for all cells, nothing tuned: `Options()`, and `Options.paper()` beside it. The default's batch
   grows where noise asks for it, up to N/4; SGD's stays.
 - *SGD*: rates {_list(PAPER_RATES)} and momentum {_list(MOMENTA)} (Table 2); the wide grid has rates

@@ -1,0 +1,243 @@
+"""Figure 2 as curves and tables: accuracy against epochs of sample-gradients and against time."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from benchmarks.experiments import report
+from benchmarks.experiments.common import Claim, Gap, described, paired
+from benchmarks.experiments.figure2 import CURVES, PLANS, TUNED, Plan, choice, final
+from benchmarks.experiments.training import FIRST_ORDER, MEASURED, STORE, WATCHED, method_of
+from benchmarks.store import key
+
+SCALE = "small"
+NETWORKS = {"mnist": "NetDNN (59,946 parameters) on MNIST", "cifar10": "ResNet20 (272,474 parameters) on CIFAR-10"}
+COLORS = {
+    "SGD (large batch)": "#ffa600", "Adam (large batch)": "#ef5675", "SVRG (large batch)": "#8a8a8a",
+    "RMSprop (large batch)": "#7a5195", "L-SSR1-TR": "#3d7a5a", "MB-LSR1": "#0b6e99", "default": "#000000",
+    "blocks": "#d1495b",
+}  # fmt: skip
+#: Columns of a point of a curve.
+COST, SECONDS, TRAIN, TEST = 0, 1, 3, 4
+#: Generalises well: the gap between training and test accuracy is not more than this above the best first-order's.
+MARGIN = 0.01
+
+
+class Curve(NamedTuple):
+    """A row of the figure: the chosen options, and the runs by seed."""
+
+    options: dict[str, Any]
+    runs: list[dict[str, Any]]
+
+    def values(self, name: str) -> list[float]:
+        """One number of each run."""
+        return [run[name] for run in self.runs]
+
+    def mean(self, name: str) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values(name))
+
+
+def results(data: str) -> dict[str, Curve]:
+    """Return the rows whose setting is chosen and that have runs, in the figure's order."""
+    plan, newest = PLANS[SCALE][data], STORE.newest()
+    found = {}
+    for row in CURVES:
+        options = choice(data, plan, row, newest)[0] if row in TUNED else {}
+        if options is None:
+            continue
+        keys = [key(final(data, plan, row, options, seed), versioned=False) for seed in range(plan.seeds)]
+        runs = [newest[k]["result"] for k in itertools.takewhile(newest.__contains__, keys)]
+        if runs:
+            found[row] = Curve(options, runs)
+    return found
+
+
+def best_first_order(found: dict[str, Curve]) -> str:
+    """Return the first-order row with the highest mean test accuracy: chosen by the test set, which favours it."""
+    rows = [row for row in found if method_of(row) in FIRST_ORDER]
+    return max(rows, key=lambda row: found[row].mean("test_accuracy"))
+
+
+def claims() -> list[Claim]:
+    """Return the rows of the page's first table."""
+    made: list[Claim] = []
+    for data in NETWORKS:
+        found = results(data)
+        if not set(TUNED) <= set(found):
+            continue
+        peer = best_first_order(found)
+        made += [outperforms(found, data, ours, peer) for ours in ("MB-LSR1", "default", "blocks") if ours in found]
+        made += [improves(found, data), generalises(found, data, peer)]
+    return made
+
+
+def outperforms(found: dict[str, Curve], data: str, ours: str, peer: str) -> Claim:
+    """Section 5.2: higher test accuracy than the best first-order method at large batch."""
+    name = {"MB-LSR1": "MB-LSR1 (paper, tuned)", "default": "MB-LSR1 (default)", "blocks": "MB-LSR1 (blocks)"}[ours]
+    return Claim(
+        f"Figure 2, {data}",
+        f"{name} outperforms the best tuned first-order methods with large batches",
+        *_compared(found, ours, peer),
+    )
+
+
+def improves(found: dict[str, Curve], data: str) -> Claim:
+    """Section 5.2: higher test accuracy than L-SSR1-TR."""
+    return Claim(
+        f"Figure 2, {data}",
+        "MB-LSR1 (paper, tuned) improves on L-SSR1-TR noticeably",
+        *_compared(found, "MB-LSR1", "L-SSR1-TR"),
+    )
+
+
+def _compared(found: dict[str, Curve], ours: str, peer: str) -> tuple[str, str]:
+    """Return what was measured, and the verdict by the 95 % interval of the paired differences."""
+    gap = paired(found[ours].values("test_accuracy"), found[peer].values("test_accuracy"))
+    measured = (
+        f"test accuracy {found[ours].mean('test_accuracy'):.3f} against {found[peer].mean('test_accuracy'):.3f} "
+        f"({peer}), difference {interval(gap)} points"
+    )
+    return measured, {1: "yes", 0: "undecided", -1: "no"}[gap.sign]
+
+
+def interval(gap: Gap) -> str:
+    """Return a difference in points with its half width."""
+    half = f" ± {100 * gap.half:.1f}" if np.isfinite(gap.half) else " (one seed)"
+    return f"{100 * gap.mean:+.1f}{half}"
+
+
+def generalises(found: dict[str, Curve], data: str, peer: str) -> Claim:
+    """Section 5.2: "generalizes very well for unseen data", by the gap between training and test accuracy."""
+    ours, theirs = (found[row].mean("train_accuracy") - found[row].mean("test_accuracy") for row in ("MB-LSR1", peer))
+    return Claim(
+        f"Figure 2, {data}",
+        "MB-LSR1 (paper, tuned) generalises very well",
+        f"training less test accuracy {100 * ours:+.1f} points against {100 * theirs:+.1f} ({peer}); "
+        f"test accuracy {found['MB-LSR1'].mean('test_accuracy'):.3f}",
+        "yes" if ours <= theirs + MARGIN else "no",
+    )
+
+
+def section() -> str:
+    """Return the section of the page."""
+    parts = [part(data) for data in NETWORKS if results(data)]
+    return "\n".join(["## Figure 2: large batches\n", HEAD, *parts]) if parts else ""
+
+
+HEAD = """\
+The networks' layers are read from the parameter counts in Table 1; the paper does not give them. Tuning: each method's
+grid of Table 2 on training images, in rounds; those settings stay that have the highest accuracy on training images
+that are held out. The test set takes no part in it. The best setting is run on all images of the scale, a seed for each
+start and order of batches. `default` is `Options()` and `blocks` is `Options(blocks=shapes)`, with no tuning and with
+their own batch of 256, which grows. MB-LSR1 and L-SSR1-TR are `Options.paper()` and `Options.l_ssr1_tr()` with
+memory, batch and radius of Table 2; they have loss and gradient apart, so a trial of their line search costs a third of
+a gradient. Cost counts everything: gradients, losses of trials and checks, SVRG's whole gradients. ResNet20's batch
+norm has the moments of the batch in training and of 500 fixed training images in an evaluation.
+
+`--scale full` has the paper's sizes on a GPU, with the same code and 10 seeds; it has not been run.
+"""
+
+
+def part(data: str) -> str:
+    """Return caption, table and picture of one data set."""
+    plan, found = PLANS[SCALE][data], results(data)
+    picture = f"![Accuracy of {NETWORKS[data]}](_static/experiments/figure2_{data}.png)\n"
+    return "\n".join([f"### {NETWORKS[data]}\n", caption(data, plan, found), table(found), picture])
+
+
+def caption(data: str, plan: Plan, found: dict[str, Curve]) -> str:
+    """Return what was run, at what cost, and on what."""
+    records = [r for r in STORE.newest().values() if r["settings"]["data"] == data]
+    seconds = sum(r["result"]["cpu_seconds"] for r in records)
+    seeds = sorted({len(curve.runs) for curve in found.values()})
+    missing = [row for row in CURVES if row not in found]
+    rounds = ", then ".join(f"{r.epochs:g} epochs ({r.kept} stay)" for r in plan.rounds)
+    sides = "" if data == "mnist" else f", averaged to {plan.side} x {plan.side} pixels (exact-pixel subset)"
+    return f"""\
+- *Final runs*: {plan.n_train:,} training images{sides}, {plan.epochs:g} epochs of sample-gradients, batches of Table 2
+  {_divided(plan.divisor)}. Seeds a method: {" to ".join(map(str, seeds))} of {plan.seeds}.
+  {"Not yet run: " + ", ".join(missing) + "." if missing else ""}
+- *Tuning*: {plan.n_tune:,} of the training images, {plan.n_held_out:,} held out, batches of Table 2
+  {_divided(plan.tune_divisor)}; {rounds}; one seed.
+- Bands in the picture: smallest and largest of the seeds. Curves on {WATCHED[0]:,} training and {WATCHED[1]:,} test
+  images; the table on {MEASURED:,} and all. Time is CPU time of one thread without evaluations, on a machine with other
+  work on it.
+- {described(records)}. {seconds / 60:.0f} minutes of CPU time. `python -m nox -s experiments -- figure2 --only {data}`.
+"""
+
+
+def _divided(divisor: int) -> str:
+    return "as they are" if divisor == 1 else f"divided by {divisor}"
+
+
+def table(found: dict[str, Curve]) -> str:
+    """Return the chosen settings and how the runs end."""
+    body = [
+        [
+            row, ", ".join(f"{name} {value:g}" for name, value in curve.options.items()) or "as it is",
+            *(_spread(curve.values(f"{name}_accuracy")) for name in ("train", "test")),
+            f"{curve.mean('steps'):,.0f}", f"{curve.mean('cpu_seconds'):,.0f}",
+        ]
+        for row, curve in found.items()
+    ]  # fmt: skip
+    head = ["method", "chosen from Table 2", "training accuracy", "test accuracy", "steps", "CPU seconds"]
+    return "Mean over the seeds (smallest to largest), last iterate:\n\n" + report.rows(head, body)
+
+
+def _spread(values: Iterable[float]) -> str:
+    values = list(values)
+    return f"{statistics.fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def pictures(folder: Path) -> None:
+    """Draw a picture for each data set."""
+    for data in NETWORKS:
+        if results(data):
+            report.save(curves(data), folder, f"figure2_{data}")
+
+
+def curves(data: str) -> Any:
+    """Return the figure of one data set: training and test accuracy against epochs and against time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found, n_train = results(data), PLANS[SCALE][data].n_train
+    figure, axes = plt.subplots(2, 2, figsize=(12, 8), sharey="row", sharex="col", layout="constrained")
+    for row, curve in found.items():
+        look = {"color": COLORS[row], "lw": 2.4 if method_of(row) not in FIRST_ORDER else 1.5}
+        for down, column in enumerate((TRAIN, TEST)):
+            _draw(axes[down, 0], curve, column, lambda p: p[COST] / n_train, row, look)
+            _draw(axes[down, 1], curve, column, lambda p: p[SECONDS], row, look)
+    for axis in axes.flat:
+        axis.grid(True, color="0.92")
+        axis.spines[["top", "right"]].set_visible(False)
+    for down, name in enumerate(("training", "test")):
+        axes[down, 0].set_ylabel(f"{name} accuracy")
+    axes[1, 0].set_xlabel("epochs of sample-gradients")
+    axes[1, 1].set_xlabel("CPU seconds, one thread")
+    figure.suptitle(NETWORKS[data], x=0.01, ha="left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _draw(axis: Any, curve: Curve, column: int, at: Callable[[list[float]], float], label: str, look: Any) -> None:
+    """Draw the mean over the seeds, and their range."""
+    x, values = along(curve.runs, column, at)
+    axis.plot(x, values.mean(axis=0), label=label, **look)
+    axis.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.12, lw=0)
+
+
+def along(runs: list[dict[str, Any]], column: int, at: Callable[[list[float]], float]) -> tuple[Any, Any]:
+    """Return common places, and one column of the curves there, a run a row."""
+    places = [[at(point) for point in run["curve"]] for run in runs]
+    x = np.linspace(0.0, min(p[-1] for p in places), 60)
+    rows = [np.interp(x, p, [point[column] for point in run["curve"]]) for p, run in zip(places, runs, strict=True)]
+    return x, np.array(rows)
