@@ -93,7 +93,7 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the pages in docs/_build; a warning is an error."""
     session.install(
-        "sphinx>=7", "pydata-sphinx-theme", "myst-parser", "numpydoc", "pytest", "hypothesis", "-e", ".[demo]"
+        "sphinx>=7", "pydata-sphinx-theme", "myst-parser", "numpydoc", "pytest", "hypothesis", "-e", ".[demo,jax]"
     )
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
