@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
+from mblsr1.checkpoint import CheckpointFile
+from mblsr1.checks import real
 from mblsr1.methods.presets import Options
 from mblsr1.sampling import Sampler
 from mblsr1.types import Method
 
-__all__ = ["check_budgets", "check_functions", "checked_options", "checked_rng", "checked_start", "size_of"]
+__all__ = [
+    "check_budgets",
+    "check_functions",
+    "checked_checkpoint",
+    "checked_options",
+    "checked_rng",
+    "checked_start",
+    "size_of",
+]
 
 #: Options that a method other than MB-LSR1 obeys.
 _DRIVER_OPTIONS = {"averaging", "batch_size", "check_every", "gtol", "steps_per_batch"}
@@ -99,3 +111,16 @@ def check_budgets(max_steps: Any, max_samples: Any) -> None:
         raise TypeError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")
     if math.isnan(max_samples) or max_samples < 0:
         raise ValueError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")
+
+
+def checked_checkpoint(checkpoint: Any, every: Any) -> CheckpointFile | None:
+    """Return the file that a run writes now and then, where one is named in a folder that exists."""
+    every = real("checkpoint_every", every, " >= 0, in seconds", lambda x: x >= 0.0)
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, str | os.PathLike) or not isinstance(os.fspath(checkpoint), str):
+        raise TypeError(f"checkpoint: must be None or the path of a file, got {checkpoint!r:.60}")
+    path = Path(checkpoint)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"checkpoint: must be a file in a folder that exists, got {os.fspath(path)!r}")
+    return CheckpointFile(path, every)

@@ -1,23 +1,34 @@
-"""The state of a run as a tree of arrays and numbers, and as one .npz file without pickle."""
+"""The state of a run as a tree of arrays and numbers, and as one .npz file without pickle.
+
+A file is written whole or not at all: beside its place, to the disk, and then renamed. Its header has the format and a
+SHA-256 over everything else, which tells damage; it is no signature.
+"""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
 import os
-import zipfile
-import zlib
+import secrets
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
 
-__all__ = ["State", "from_tree", "load_state", "save_state", "to_tree"]
+__all__ = ["CheckpointFile", "State", "from_tree", "load_state", "packed", "save_state", "to_tree", "unpacked"]
 
-_FORMAT = 1
+_FORMAT = 2
+#: The array in a file that holds its header.
+_HEADER = "mblsr1"
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def from_tree(template: Any, tree: Any, like: Array) -> Any:
 
 
 def save_state(path: str | os.PathLike[str], state: State) -> None:
-    """Write a state to one .npz file.
+    """Write a state to one .npz file: whole or not at all, whatever happens meanwhile.
 
     Parameters
     ----------
@@ -85,19 +96,16 @@ def save_state(path: str | os.PathLike[str], state: State) -> None:
     ------
     TypeError
         Where `state` is not a State.
+    OSError
+        Where the file cannot be written; one that was there is as it was.
     """
     if not isinstance(state, State):
         raise TypeError(f"state: must be result.state or step.state, got {type(state).__name__}")
-    arrays: dict[str, Any] = {}
-    numbers: dict[str, Any] = {}
-    _flatten("", state.tree, arrays, numbers)
-    text = json.dumps({"format": _FORMAT, "numbers": numbers, "arrays": list(arrays)})
-    with Path(path).open("wb") as file:
-        np.savez(file, **arrays, mblsr1=np.frombuffer(text.encode(), dtype=np.uint8))
+    _write(Path(path), {"state": state.tree})
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
-    """Read a state that `save_state` wrote.
+    """Read a state that `save_state` wrote, or the one in the file of `minimize`'s `checkpoint`.
 
     Parameters
     ----------
@@ -106,41 +114,164 @@ def load_state(path: str | os.PathLike[str]) -> State:
     Raises
     ------
     ValueError
-        Where the file is not a complete state.
+        Where the file is not a complete state: of another kind, cut off, or changed.
     FileNotFoundError
         Where there is none.
     """
+    return State(_load(Path(path), "path")["state"])
+
+
+class CheckpointFile:
+    """The file that a run writes now and then and, where it is there at the start, goes on from.
+
+    Parameters
+    ----------
+    path : path
+    every : float
+        Seconds between two writes; 0 writes after each step.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: float) -> None:
+        self.path, self.every = Path(path), every
+        self._written = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Read what the file holds; None where there is none. What a killed run left half written goes."""
+        for part in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):
+            part.unlink(missing_ok=True)
+        return _load(self.path, "checkpoint") if self.path.exists() else None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to write."""
+        return time.monotonic() - self._written >= self.every
+
+    def save(self, tree: Mapping[str, Any]) -> None:
+        """Write; a disk that is full ends no run, so that is a warning, and the file stays what it was."""
+        try:
+            _write(self.path, tree)
+        except OSError as error:
+            warnings.warn(f"checkpoint: {os.fspath(self.path)!r} was not written: {error}", RuntimeWarning, 2)
+        self._written = time.monotonic()
+
+
+def packed(history: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return a history, lists of Python ints and floats, as arrays."""
+    tree: dict[str, Any] = {"names": list(history)}
+    for i, column in enumerate(history.values()):
+        kinds = set(map(type, column))
+        tree[f"{i}"] = np.asarray(column, dtype=np.int64 if kinds == {int} else np.float64)
+        if len(kinds) > 1:
+            tree[f"{i} int"] = np.asarray([isinstance(x, int) for x in column])
+    return tree
+
+
+def unpacked(tree: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the history that `packed` made arrays of."""
+    history = {}
+    for i, name in enumerate(tree["names"]):
+        column = tree[f"{i}"].tolist()
+        is_int = tree.get(f"{i} int", ())
+        history[name] = [int(x) if k else x for x, k in zip(column, is_int, strict=True)] if len(is_int) else column
+    return history
+
+
+def _write(path: Path, tree: Mapping[str, Any]) -> None:
+    arrays: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
+    _flatten("", tree, arrays, numbers)
+    content = {"format": _FORMAT, "numbers": numbers, "arrays": list(arrays)}
+    text = json.dumps({**content, "sha256": _digest(content, arrays)})
+    arrays[_HEADER] = np.frombuffer(text.encode(), dtype=np.uint8)
+    with _replacing(path) as file:
+        np.savez(file, **arrays)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file beside `path` that takes its place when it is whole and on the disk."""
+    path = Path(os.path.realpath(path))
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        numbers, arrays, version = _read(Path(path))
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"path: {os.fspath(path)!r} is not a complete state of mblsr1 ({error})") from error
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the renaming to the disk, where the system opens folders."""
+    if os.name == "nt":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _load(path: Path, argument: str) -> dict[str, Any]:
+    """Return the tree in a file; a ValueError that names the argument where it is another file or part of one."""
+    with path.open("rb") as stream:
+        try:
+            header, arrays = _read(stream)
+            version = header["format"]
+            tree = _nested({**header["numbers"], **arrays}) if version == _FORMAT else {}
+        except Exception as error:  # whatever the parsers of zip, npy and JSON make of a foreign file
+            raise ValueError(
+                f"{argument}: {os.fspath(path)!r} is not a complete state of mblsr1 ({error or type(error).__name__})"
+            ) from error
     if version != _FORMAT:
-        raise ValueError(f"path: {os.fspath(path)!r} has format {version}, this version reads {_FORMAT}")
+        raise ValueError(f"{argument}: {os.fspath(path)!r} has format {version}, this version reads {_FORMAT}")
+    return tree
+
+
+def _read(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and arrays of a file; an error where it is another file or only part of one."""
+    file = np.load(stream, allow_pickle=False)
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise ValueError("it holds a single array")
+    header = json.loads(file[_HEADER].tobytes().decode())
+    if header["format"] != _FORMAT:
+        return header, {}
+    arrays = {key: file[key] for key in file.files if key != _HEADER}
+    if sorted(header["arrays"]) != sorted(arrays):
+        raise ValueError(f"it should hold the arrays {header['arrays']}, and holds {list(arrays)}")
+    if header.pop("sha256") != _digest(header, arrays):
+        raise ValueError("its content does not have the checksum that was written with it")
+    return header, arrays
+
+
+def _digest(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> str:
+    """SHA-256 over the header and over name, dtype, shape and bytes of each array."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn names with slashes into nested dicts."""
     tree: dict[str, Any] = {}
-    for key, value in {**numbers, **arrays}.items():
+    for key, value in flat.items():
         *parents, name = key.split("/")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
         node[name] = value
-    return State(tree)
+    if "state" not in tree:
+        raise ValueError("it holds no state")
+    return tree
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """Numbers, arrays and format of a file; an error where it is another file or only part of one."""
-    with path.open("rb") as stream:  # np.load leaves a file open that it cannot read
-        file = np.load(stream, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        header = json.loads(file["mblsr1"].tobytes().decode())
-        arrays = {key: file[key] for key in file.files if key != "mblsr1"}
-    missing = sorted(set(header["arrays"]) - set(arrays))
-    if missing:
-        raise ValueError(f"{missing[0]} is missing")
-    return header["numbers"], arrays, header["format"]
-
-
-def _flatten(prefix: str, tree: dict[str, Any], arrays: dict[str, Any], numbers: dict[str, Any]) -> None:
+def _flatten(prefix: str, tree: Mapping[str, Any], arrays: dict[str, Any], numbers: dict[str, Any]) -> None:
     for key, value in tree.items():
         name = prefix + key
         if isinstance(value, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,6 +36,8 @@ def minimize(
     state: State | None = None,
     disp: bool = False,
     hvp: Callable[..., Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
     **changes: Any,
 ) -> OptimizeResult:
     """Minimise a loss whose data come in batches, from values and gradients alone.
@@ -69,6 +72,14 @@ def minimize(
         Show a progress bar with loss, radius and batch size.
     hvp : callable, optional
         ``hvp(w, v, batch) -> array like w``, Hessian times v; used by warm starts.
+    checkpoint : path, optional
+        File that the run writes, whole or not at all, every `checkpoint_every` seconds, at its start and at its end.
+        Where the file is there at the start the run goes on from it (not from `state`), and all budgets count from
+        the first start: the same call, made again after it was killed, ends with the result of the uninterrupted
+        one, bit for bit, history included. A call that had ended returns its result again, unless the budget
+        that ended it has been changed. The file belongs to one run at a time.
+    checkpoint_every : float, optional
+        Seconds, >= 0; 0 writes after every step.
     **changes
         Single fields of `options`, e.g. ``memory=32``.
 
@@ -86,8 +97,9 @@ def minimize(
     Raises
     ------
     ValueError, TypeError
-        Where an argument or an option is unusable, naming it and what is allowed. Numerical trouble is a
-        status, never an exception; exceptions of the user's own functions pass through.
+        Where an argument or an option is unusable, or the file of `checkpoint` is damaged, naming it and what is
+        allowed. Numerical trouble is a status, never an exception; exceptions of the user's own functions pass
+        through.
 
     Notes
     -----
@@ -101,7 +113,10 @@ def minimize(
     >>> result.success, float(result.fun) < 1e-9
     (True, True)
     """
-    run = Run(fun, grad, w0, sampler, method, options, rng, max_steps, max_samples, callback, state, hvp, changes)
+    run = Run(
+        fun, grad, w0, sampler, method, options, rng, max_steps, max_samples, callback, state, hvp, checkpoint,
+        checkpoint_every, changes, keep_history=True,
+    )  # fmt: skip
     if not disp:
         for _ in run.steps():
             pass
@@ -124,7 +139,7 @@ def iterate(
     Parameters
     ----------
     fun, grad, w0, sampler, **arguments
-        As in :func:`minimize`; there is no `disp`.
+        As in :func:`minimize`; there is no `disp`. No history is kept, in the file of `checkpoint` neither.
 
     Yields
     ------
@@ -144,9 +159,11 @@ def iterate(
     ...         break
     """
     arguments.pop("disp", None)
-    names = ("method", "options", "rng", "max_steps", "max_samples", "callback", "state", "hvp")
+    names = ("method", "options", "rng", "max_steps", "max_samples", "callback", "state", "hvp", "checkpoint")
     named = {name: arguments.pop(name, None) for name in names}
-    return Run(fun, grad, w0, sampler, **named, changes=arguments).steps()
+    every = arguments.pop("checkpoint_every", 60.0)
+    run = Run(fun, grad, w0, sampler, **named, checkpoint_every=every, changes=arguments, keep_history=False)
+    return run.steps_alone()
 
 
 def _bar(max_steps: int | None, max_samples: float | None) -> dict[str, Any]:

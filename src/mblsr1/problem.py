@@ -38,10 +38,15 @@ class Counts:
         self.nfev = self.njev = self._thirds = 0
         self._start, self._limit = 0, math.inf
 
-    def limit(self, max_samples: float | None) -> None:
-        """Allow this many sample-gradients from now on; None is no limit."""
-        self._start = self._thirds
-        self._limit = math.inf if max_samples is None else self._thirds + 3 * max_samples
+    def limit(self, max_samples: float | None, since: int | None = None) -> None:
+        """Allow this many sample-gradients from now on, or from the cost `since` on; None is no limit."""
+        self._start = self._thirds if since is None else since
+        self._limit = math.inf if max_samples is None else self._start + 3 * max_samples
+
+    @property
+    def start(self) -> int:
+        """Cost, in thirds of a sample-gradient, from which the limit counts."""
+        return self._start
 
     @property
     def share_spent(self) -> float:

@@ -11,9 +11,17 @@ from scipy.optimize import OptimizeResult
 
 from mblsr1 import _array
 from mblsr1._array import Array
-from mblsr1.arguments import check_budgets, check_functions, checked_options, checked_rng, checked_start, size_of
+from mblsr1.arguments import (
+    check_budgets,
+    check_functions,
+    checked_checkpoint,
+    checked_options,
+    checked_rng,
+    checked_start,
+    size_of,
+)
 from mblsr1.batches import Batches
-from mblsr1.checkpoint import State, from_tree, to_tree
+from mblsr1.checkpoint import State, from_tree, packed, to_tree, unpacked
 from mblsr1.methods.presets import mb_lsr1
 from mblsr1.problem import CHUNK, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.averaging import added
@@ -42,7 +50,9 @@ class Step:
         The iterate after the step, in the user's shape.
     state : State
         For `save_state`, or to continue from here. A copy, made when asked for; only until the
-        next step is made.
+        next step is made. Where one of the user's functions raised an exception in the next step, it may
+        have some of that step's work: a run that continues from it is sound, but not bit for bit as if nothing
+        had happened. After an interrupt (Ctrl-C) in the middle of a step it is gone.
     scalars : dict
         All scalars by name.
     """
@@ -69,6 +79,8 @@ class Step:
         """The run's state after this step."""
         if self._run.step != self.step:
             raise RuntimeError(f"the state of step {self.step} is gone: read it before the next step is made")
+        if not self._run.is_sound:
+            raise RuntimeError("the run was interrupted in the middle of a step: go on from an earlier state")
         return self._run.snapshot(copy=True)
 
 
@@ -77,12 +89,14 @@ class Run:
 
     def __init__(
         self, fun: Any, grad: Any, w0: Any, sampler: Any, method: Any, options: Any, rng: Any, max_steps: Any,
-        max_samples: Any, callback: Any, state: Any, hvp: Any, changes: dict[str, Any],
+        max_samples: Any, callback: Any, state: Any, hvp: Any, checkpoint: Any, checkpoint_every: Any,
+        changes: dict[str, Any], keep_history: bool,
     ) -> None:  # fmt: skip
         self.options = checked_options(method, options, changes)
         w0 = checked_start(w0)
         check_functions(fun, grad, hvp, callback)
         check_budgets(max_steps, max_samples)
+        self.file = checked_checkpoint(checkpoint, checkpoint_every)
         self.sampler = checked_sampler(sampler)
         self.n_samples = size_of(self.sampler)
         if self.options.check_size == "all" and self.n_samples is None:
@@ -108,25 +122,54 @@ class Run:
         self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
         self.batches = Batches(self.problem, self.sampler, self.rng, self.method.overlap, self.options.steps_per_batch)
         self.problem.over_whole_set(self.n_samples, self.batches.chunks)
+        saved = None if self.file is None else self.file.load()
+        if saved is not None:
+            state = State(saved["state"])
         if state is not None:
             self._restore(state)
         self.first_step, self.first_cost = self.step, self.counts.n_samples
         self.max_steps = _DEFAULT_STEPS[self.sampler is None] if max_steps is max_samples is None else max_steps
         self.counts.limit(max_samples)
+        self.budgets = [None if x is None else float(x) for x in (self.max_steps, max_samples)]
         self.status: Status | None = None
         self.good: Point | None = self.known  # the last iterate at which loss and gradient were finite
         self.unsound: Point | None = None  # where they were not
+        self.end: tuple[Point, dict[str, int]] | None = None  # what the result of a finished run shows: its last point
+        self.is_sound = True
+        self.keep_history = keep_history
         self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
+        if saved is None:
+            self._save()
+        elif "run" in saved:
+            self._take_up(saved["run"], max_samples)
 
     def steps(self) -> Iterator[Step]:
         """Algorithm 1, lines 4-11."""
         while self.status is None and not self._out_of_steps():
-            with _array.quiet():
-                step = self._advance()
+            try:
+                with _array.quiet():
+                    step = self._advance()
+            except Exception:  # one of the user's functions, called where the state is sound
+                raise
+            except BaseException:
+                self.is_sound = False
+                raise
             if step is None:
                 return
-            yield step
-            self._ask(step)
+            try:
+                yield step
+                self._ask(step)
+            except BaseException:  # between two steps, where the state is whole
+                if not (self._out_of_steps() and self.keep_history):  # the result of the last one needs its batch
+                    self._save()
+                raise
+            if self.file is not None and self.file.is_due and not self._out_of_steps():
+                self._save()
+
+    def steps_alone(self) -> Iterator[Step]:
+        """The steps of a run without a result."""
+        yield from self.steps()
+        self._save()
 
     def _advance(self) -> Step | None:
         """Lines 5-10; None where the run ends before the step. A step that the budget cuts short is not made."""
@@ -234,7 +277,7 @@ class Run:
             "nfev": self.counts.nfev,
             "njev": self.counts.njev,
         }
-        for name, value in scalars.items():
+        for name, value in scalars.items() if self.keep_history else ():
             self.history.setdefault(name, []).append(value)
         return Step(self, scalars, _array.reshape(_array.detached(self.w), self.problem.shape))
 
@@ -253,9 +296,13 @@ class Run:
         if self.status is Status.NON_FINITE and self.good is not None:
             self.w = self.good.w
         state = self.snapshot(copy=False)  # first: what the last point costs is no part of a continued run
-        with _array.quiet():
-            last = self._last_point()
+        if self.end is None:
+            with _array.quiet():
+                self.end = self._last_point(), self.counts.to_saved()
+        last, counts = self.end
+        self.counts.restore(counts)
         state.tree["w"] = self.w
+        self._save(state)
         status = Status.STOPPED if self.status is None else self.status
         scalar = {name: column[-1] for name, column in self.history.items() if column}
         return OptimizeResult(
@@ -279,8 +326,10 @@ class Run:
         good = self.good
         if good is None:
             return self.unsound or Point(self.w, NAN, None)
-        if (good.w is self.w and not math.isnan(good.f)) or self.batches.oracle is None:
+        if good.w is self.w and not math.isnan(good.f):
             return good
+        if self.batches.oracle is None:
+            return Point(self.w, good.f, good.g)
         try:
             point = self.batches.oracle.point(self.w)
         except BudgetSpent:
@@ -312,6 +361,9 @@ class Run:
         if not isinstance(state, State):
             raise TypeError(f"state: must be result.state, step.state or from load_state, got {type(state).__name__}")
         tree = state.tree
+        lacking = sorted({"method", *self.snapshot(copy=False).tree} - set(tree))
+        if lacking:
+            raise ValueError(f"state: lacks {lacking[0]!r}; it must be result.state, step.state or from load_state")
         if tree["method"] != self.method.name or tuple(tree["shape"]) != self.problem.shape:
             raise ValueError(
                 f"state: is of method {tree['method']!r} and shape {tuple(tree['shape'])}, this run is "
@@ -339,3 +391,44 @@ class Run:
             raise ValueError(f"state: needs a bit generator of NumPy, got {saved['bit_generator']!r}")
         if type(self.rng.bit_generator) is not kind:
             self.rng = np.random.Generator(kind())
+
+    def _save(self, state: State | None = None) -> None:
+        """Write the checkpoint, where there is one: the state, and what only this call knows."""
+        if self.file is None:
+            return
+        state = self.snapshot(copy=False) if state is None else state
+        run = {
+            "first_step": self.first_step,
+            "start": self.counts.start,
+            "status": None if self.status is None else int(self.status),
+            "budgets": self.budgets,
+            "good": self._saved_point(self.good),
+            "end": None if self.end is None else {"at": self._saved_point(self.end[0]), "counts": self.end[1]},
+            "history": packed(self.history) if self.keep_history else None,
+        }
+        self.file.save({"state": state.tree, "run": run})
+
+    def _take_up(self, saved: Mapping[str, Any], max_samples: float | None) -> None:
+        """Go on as the call that wrote the checkpoint; one that had ended has ended, unless a budget is another now."""
+        self.first_step = int(saved["first_step"])
+        self.counts.limit(max_samples, int(saved["start"]))
+        self.first_cost = self.counts.start / 3
+        self.good = self._point_of(saved["good"])
+        if saved["history"] is not None:
+            self.history = unpacked(saved["history"])
+        by_budget = saved["status"] in (Status.STEP_BUDGET, Status.SAMPLE_BUDGET)
+        if saved["status"] is None or (by_budget and saved["budgets"] != self.budgets):
+            return
+        self.status = Status(saved["status"])
+        if saved["end"] is not None:
+            at = self._point_of(saved["end"]["at"])
+            self.end = None if at is None else (at, saved["end"]["counts"])
+
+    def _saved_point(self, point: Point | None) -> dict[str, Any] | None:
+        return None if point is None else {"w": None if point.w is self.w else point.w, "f": point.f, "g": point.g}
+
+    def _point_of(self, saved: Mapping[str, Any] | None) -> Point | None:
+        if saved is None:
+            return None
+        w, g = (None if saved[name] is None else _array.adopt(saved[name], self.w) for name in "wg")
+        return Point(self.w if w is None else w, float(saved["f"]), g)
