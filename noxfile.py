@@ -34,8 +34,8 @@ def backends(session: nox.Session) -> None:
 
 @nox.session
 def distributed(session: nox.Session) -> None:
-    """Runs under mpiexec on 1, 2 and 4 ranks and in a gloo group of torch; MPI comes from PyPI."""
-    session.install("-e", ".", *TESTS, "mpich", "mpi4py>=4", LIBRARIES["torch"])
+    """Runs under mpiexec on 1, 2 and 4 ranks, in a gloo group of torch, on 8 devices of JAX; MPI comes from PyPI."""
+    session.install("-e", ".", *TESTS, "mpich", "mpi4py>=4", LIBRARIES["torch"], LIBRARIES["jax"])
     session.run("pytest", "tests/distributed", *session.posargs, env={"HYPOTHESIS_PROFILE": "ci"})
 
 

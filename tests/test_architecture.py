@@ -18,11 +18,11 @@ ADAPTER = "_array.py"
 OUTER: dict[str, set[str]] = {
     "torch.py": {"torch"}, "jax.py": {"jax"}, "scipy.py": set(), "sklearn.py": set(),
     "distributed/__init__.py": set(), "distributed/communicator.py": {"torch"}, "distributed/blocks.py": set(),
-    "distributed/oracle.py": set(), "distributed/sampler.py": set(),
+    "distributed/oracle.py": set(), "distributed/sampler.py": set(), "distributed/vectors.py": set(),
     "plotting.py": set(), "callbacks.py": {"torch"},
 }  # fmt: skip
 #: Host numbers: k x k matrices, index arrays, files, the demonstration's own network; and the kernels of NumPy vectors.
-HOST_NUMBERS = ("linalg/", "sampling.py", "checkpoint.py", "demo.py", "_kernels.py")
+HOST_NUMBERS = ("linalg/", "sampling.py", "checkpoint.py", "demo.py", "_kernels.py", "_reduction.py")
 #: Elsewhere NumPy is the random generator and the precision of a float, never a function of a vector.
 SCALARS_ALONE = {"random", "finfo", "float64"}
 LIBRARIES = {"array_api_compat", "torch", "jax", "cupy", "array_api_strict"}

@@ -18,13 +18,15 @@ import array_api_compat as compat
 import numpy as np
 from numpy.typing import NDArray
 
-from mblsr1 import _kernels
+from mblsr1 import _kernels, _reduction
 from mblsr1._kernels import FLOAT32_RUN
 
 Array = Any
 HostArray = NDArray[np.float64]
 
 _DOUBLE = float(np.finfo(np.float64).eps)
+
+quiet, caller_settings, with_settings = _kernels.quiet, _kernels.caller_settings, _kernels.with_settings
 
 
 def namespace(*arrays: Array) -> Any:
@@ -119,12 +121,19 @@ def spec(x: Array) -> tuple[str, str, str]:
     """Return (library, dtype, device) as text: to compare, and to name in messages."""
     if isinstance(x, np.ndarray):
         return "numpy", x.dtype.name, "cpu"
-    return namespace(x).__name__.removeprefix("array_api_compat."), str(x.dtype), str(device(x))
+    where = device(x)
+    text = str(where) if not hasattr(where, "mesh") else ", ".join(sorted(map(str, where.device_set)))
+    return namespace(x).__name__.removeprefix("array_api_compat."), str(x.dtype), text
 
 
 def device(x: Array) -> Any:
     """Return the device that the array lives on."""
     return compat.device(x)
+
+
+def length(x: Array) -> int:
+    """Return the length of a vector, of all its parts together where it lies in parts on several ranks."""
+    return _reduction.extent(int(x.shape[0]))[1]
 
 
 def same_kind(x: Array, like: Array) -> bool:
@@ -172,7 +181,7 @@ def adopt(x: Array, like: Array) -> Array:
 
 def normal(rng: np.random.Generator, like: Array) -> Array:
     """Draw a standard normal vector: the same numbers for a seed in every library."""
-    return from_host(rng.standard_normal(like.shape[0]), like)
+    return from_host(_reduction.own_part(rng.standard_normal, int(like.shape[0])), like)
 
 
 def take(x: Array, indices: NDArray[np.int64]) -> Array:
@@ -180,6 +189,8 @@ def take(x: Array, indices: NDArray[np.int64]) -> Array:
     if isinstance(x, np.ndarray) or not is_array(x):
         return x[indices]
     xp = namespace(x)
+    if compat.is_jax_array(x):  # an array that was put nowhere goes with any other
+        return xp.take(x, xp.asarray(indices), axis=0)
     return xp.take(x, xp.asarray(indices, device=device(x)), axis=0)
 
 
@@ -225,7 +236,12 @@ def concatenate(parts: Sequence[Array]) -> Array:
 
 
 def all_finite(x: Array) -> bool:
-    """Whether every entry is finite. A finite sum proves it without a temporary."""
+    """Whether every entry is finite."""
+    return _reduction.everywhere(_all_finite(x))
+
+
+def _all_finite(x: Array) -> bool:
+    """A finite sum proves it without a temporary."""
     with quiet():
         view = _as_numpy(x)
         if view is not None:
@@ -237,12 +253,21 @@ def all_finite(x: Array) -> bool:
 def row_buffer(like: Array, rows: int) -> Array:
     """Return a (rows, d) buffer of zeros in the library, dtype and device of `like`."""
     xp = namespace(like)
-    return xp.zeros((rows, like.shape[0]), dtype=like.dtype, device=device(like))
+    return xp.zeros((rows, like.shape[0]), dtype=like.dtype, device=_along(like, 2))
 
 
 def zero_row(rows: Array) -> Array:
     """Return a vector of zeros as long as the rows, of which there may be none."""
-    return namespace(rows).zeros(rows.shape[1], dtype=rows.dtype, device=device(rows))
+    return namespace(rows).zeros(rows.shape[1], dtype=rows.dtype, device=_along(rows, 1))
+
+
+def _along(like: Array, axes: int) -> Any:
+    """The device for an array of so many axes; where JAX spreads `like`, the last axis lies as that of `like`."""
+    where = device(like)
+    if not hasattr(where, "mesh"):
+        return where
+    last = where.spec[like.ndim - 1] if len(where.spec) == like.ndim else None
+    return type(where)(where.mesh, type(where.spec)(*[None] * (axes - 1), last))
 
 
 def leading_rows(rows: Array, count: int) -> Array:
@@ -260,26 +285,12 @@ def set_row(rows: Array, i: int, x: Array) -> Array:
     return rows
 
 
-def quiet() -> np.errstate:
-    """Let overflow make inf or nan without a NumPy warning: what matters is tested for being finite."""
-    return np.errstate(all="ignore")
-
-
-def caller_settings() -> dict[str, Any]:
-    """Return NumPy's present treatment of floating-point errors, to give back with `np.errstate(**settings)`."""
-    return dict(np.geterr())
-
-
-def with_settings(settings: dict[str, Any]) -> np.errstate:
-    """Return the context in which NumPy treats floating-point errors as in `settings`."""
-    return np.errstate(**settings)
-
-
 def dot(a: Array, b: Array) -> float:
     """Return a'b, accumulated in float64."""
-    x, y = _as_numpy(a), _as_numpy(b)
-    if x is None or y is None:
-        return inner_with(a, [b])[0]
+    return inner_with(a, [b])[0]
+
+
+def _dot(x: NDArray[Any], y: NDArray[Any]) -> float:
     if x.dtype == np.float64:
         return float(np.dot(x, y))
     return float(_kernels.by_runs(x[None, :], y[None, :], FLOAT32_RUN)[0, 0])
@@ -292,7 +303,7 @@ def norm(a: Array, square: float | None = None) -> float:
             square = dot(a, a)
     if 1e-30 < square < math.inf or (1e-290 < square < math.inf and not is_single(a)):
         return math.sqrt(square)
-    largest = to_float(namespace(a).max(namespace(a).abs(a)))
+    largest = _reduction.largest(to_float(namespace(a).max(namespace(a).abs(a))))
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     up, small = (1e30, 1e-37) if is_single(a) else (1e300, 1e-300)
@@ -309,13 +320,15 @@ def scalars(f: Array | float, g: Array, p: Array | None = None) -> list[float]:
         with _full_precision(g):
             inner = _portable_products(g[None, :], _two(g, p))[0, :]
         both = xp.concat([xp.reshape(xp.astype(f, inner.dtype), (1,)), inner])
-        return [float(x) for x in host(both)][: 2 if p is None else 3]
+        loss, *products = (float(x) for x in host(both)[: 2 if p is None else 3])
+        return [loss, *_reduction.summed_numbers(products)]
 
 
 def inner_with(a: Array, vectors: Sequence[Array]) -> list[float]:
     """Return a'v for each of the vectors, accumulated in float64: one crossing."""
-    if _as_numpy(a) is not None:
-        return [dot(a, v) for v in vectors]
+    x = _as_numpy(a)
+    if x is not None:
+        return _reduction.summed_numbers([_dot(x, _numpy_of(v)) for v in vectors])
     pair = vectors if len(vectors) > 1 else _two(vectors[0], None)
     return [float(x) for x in products(a[None, :], pair)[0, : len(vectors)]]
 
@@ -335,6 +348,10 @@ def inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
 
     One pass over `rows`, one crossing to the host.
     """
+    return _reduction.summed(_inner_products(rows, vectors))
+
+
+def _inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
     host_rows = _as_numpy(rows)
     if host_rows is not None:
         return _kernels.products(host_rows, [_numpy_of(v) for v in vectors])
@@ -403,7 +420,7 @@ def combine(coefficients: HostArray, rows: Array, scale: float = 0.0, base: Arra
     if host_rows is not None:
         return _like(_kernels.combine(coefficients, host_rows, scale, None if base is None else _numpy_of(base)), rows)
     if compat.is_jax_array(rows):
-        result = _jax().combine(from_host(coefficients, rows), rows)
+        result = _jax().combine(namespace(rows).asarray(coefficients, dtype=rows.dtype), rows)
     else:
         with _full_precision(rows):
             result = namespace(rows).matmul(from_host(coefficients, rows), rows)

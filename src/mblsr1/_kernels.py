@@ -26,6 +26,21 @@ _SMALL_PRODUCT, _TILE = 1_000_000, 8
 FLOAT32_RUN = 1024
 
 
+def quiet() -> np.errstate:
+    """Let overflow make inf or nan without a NumPy warning: what matters is tested for being finite."""
+    return np.errstate(all="ignore")
+
+
+def caller_settings() -> dict[str, Any]:
+    """Return NumPy's present treatment of floating-point errors, to give back with `np.errstate(**settings)`."""
+    return dict(np.geterr())
+
+
+def with_settings(settings: dict[str, Any]) -> np.errstate:
+    """Return the context in which NumPy treats floating-point errors as in `settings`."""
+    return np.errstate(**settings)
+
+
 def products(rows: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> HostArray:
     """Block by block: a block of the vectors meets all rows, and itself, while it is in the cache."""
     (count, length), k = rows.shape, len(vectors)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import problems
 
 import mblsr1
-from mblsr1.distributed import RankError, ShardedSampler, data_parallel, rows_of_rank
+from mblsr1.distributed import RankError, ShardedSampler, data_parallel, rows_of_rank, vectors_in_parts
 
 PROBLEM = problems.logistic(n=200, d=24)
 LONG = 40_000
@@ -54,6 +54,27 @@ def long(comm):
     return solve(data_parallel(fun, True, comm), 200, np.ones(LONG), max_steps=5)
 
 
+def in_parts(comm):
+    """Every rank has its part of the vectors: all decide alike, and the whole is that of one rank."""
+    X, y = PROBLEM.data
+    own = slice(24 * rank_of(comm) // size_of(comm), 24 * (rank_of(comm) + 1) // size_of(comm))
+    with vectors_in_parts(comm) as parts:
+
+        def margin(w, batch):
+            return y[batch] * parts.sum(X[batch, own] @ w)
+
+        def fun(w, batch):
+            return float(np.mean(np.logaddexp(0.0, -margin(w, batch)))) + parts.sum(0.05 * float(w @ w))
+
+        def grad(w, batch):
+            wrong = np.exp(-np.logaddexp(0.0, margin(w, batch)))
+            return X[batch, own].T @ (-y[batch] * wrong) / len(batch) + 0.1 * w
+
+        given = {"max_steps": 15, "batch_size": 40, "rng": 7}
+        result = mblsr1.minimize(*parts.functions(fun, grad), PROBLEM.w0[own], 200, **given)
+    return {"x": list(result.x), "loss": result.history["loss"], "n_samples": result.n_samples}
+
+
 def failing(comm):
     """Rank 1 fails in its third gradient: what each rank sees."""
     left = [3]
@@ -72,6 +93,10 @@ def failing(comm):
 
 def rank_of(comm):
     return comm.Get_rank() if hasattr(comm, "Get_rank") else comm.rank()
+
+
+def size_of(comm):
+    return comm.Get_size() if hasattr(comm, "Get_size") else comm.size()
 
 
 def communicator(kind, folder):

@@ -126,8 +126,8 @@ class LSR1:
 
     def __matmul__(self, v: Array) -> Array:
         """B v in the library, dtype and device of the pairs; v is a (d,) array."""
-        if not _array.is_array(v) or v.shape != (self.pairs.length,):
-            raise ValueError(f"v: must be an array of shape ({self.pairs.length},), got {_describe(v)}")
+        if not _array.is_array(v) or v.shape != (self.pairs.columns,):
+            raise ValueError(f"v: must be an array of shape ({self.pairs.columns},), got {_describe(v)}")
         if len(self.kept) == 0:
             return v * self.gamma
         z = self.pairs.project([v])[:, 0]
@@ -182,8 +182,8 @@ class LSR1:
             finite, or where SR1's denominator with the present B is too small.
         """
         for name, v in (("s", s), ("y", y)):
-            if not _array.is_array(v) or v.shape != (self.pairs.length,):
-                raise ValueError(f"{name}: must be an array of shape ({self.pairs.length},), got {_describe(v)}")
+            if not _array.is_array(v) or v.shape != (self.pairs.columns,):
+                raise ValueError(f"{name}: must be an array of shape ({self.pairs.columns},), got {_describe(v)}")
         refused = self.pairs.n_refused
         self.pairs.push(s, y)
         self.pairs.project([], self.accepts)

@@ -117,6 +117,8 @@ class Kronecker:
         self.like, self.settings = like, settings
         self.blocks = [_Block(shape, settings.largest_side) for shape in shapes]
         self.ends = [sum(b.size for b in self.blocks[: i + 1]) for i in range(len(self.blocks))]
+        if _array.length(like) != like.shape[0]:
+            raise ValueError("metric: diagonal and kronecker need vectors that lie whole on this rank, not in parts")
         if not self.ends or self.ends[-1] != like.shape[0]:
             raise ValueError(
                 f"blocks: the shapes must have {like.shape[0]} entries in all, as w0 has, "

@@ -71,6 +71,7 @@ class PairMemory:
 
     def __init__(self, like: Array, capacity: int) -> None:
         self.capacity = self.limit = capacity
+        self.length = _array.length(like)  # the dimension d
         self.rows = _array.row_buffer(like, 2 * capacity)
         self.gram = np.zeros((2 * capacity, 2 * capacity))
         self.order: list[int] = []
@@ -86,8 +87,8 @@ class PairMemory:
         return len(self.order)
 
     @property
-    def length(self) -> int:
-        """The dimension d."""
+    def columns(self) -> int:
+        """Entries of a vector here: d, or those of this rank where vectors lie in parts on several."""
         return int(self.rows.shape[1])
 
     @property

@@ -116,8 +116,8 @@ def solve_trust_region(B: SpectralMatrix, g: Array, radius: float) -> TrustRegio
     >>> [round(float(x), 12) for x in sol.p], sol.sigma, sol.on_boundary
     ([-0.6, -0.8], 3.0, True)
     """
-    if not _array.is_array(g) or g.shape != (B.pairs.length,):
-        raise ValueError(f"g: must be an array of shape ({B.pairs.length},), got {g!r:.80}")
+    if not _array.is_array(g) or g.shape != (B.pairs.columns,):
+        raise ValueError(f"g: must be an array of shape ({B.pairs.columns},), got {g!r:.80}")
     if not _array.all_finite(g):
         raise ValueError("g: must be finite, got an entry that is nan or infinite")
     if not (math.isfinite(radius) and radius > 0.0):

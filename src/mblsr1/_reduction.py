@@ -1,0 +1,93 @@
+"""Vectors whose parts lie on several ranks: what leaves a part is put together here, and no other file knows of ranks.
+
+Without a reduction, in every other run, all functions return what they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Reduction", "everywhere", "extent", "largest", "own_part", "reduced_by", "summed", "summed_numbers"]
+
+Numbers = NDArray[np.float64]
+#: Random numbers of other ranks are drawn and dropped so many at a time.
+_AT_ONCE = 1 << 16
+
+
+class Reduction(Protocol):
+    """Ranks that hold parts of the same vectors and put their numbers together in the same order."""
+
+    def gather(self, x: Numbers) -> Numbers:
+        """Return the (ranks, n) numbers that the ranks gave, each (n,), in the order of the parts."""
+
+    @property
+    def rank(self) -> int:
+        """Which part this is."""
+
+
+_current: ContextVar[Reduction | None] = ContextVar("reduction", default=None)
+
+
+@contextmanager
+def reduced_by(reduction: Reduction) -> Iterator[None]:
+    """Let all vectors of the solver be parts while the context lasts, in this thread."""
+    token = _current.set(reduction)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def summed(x: Numbers) -> Numbers:
+    """Return the sum of an array over the parts, in their order: the same bits on all ranks."""
+    reduction = _current.get()
+    if reduction is None:
+        return x
+    total: Numbers = reduction.gather(x.ravel()).sum(axis=0).reshape(x.shape)
+    return total
+
+
+def summed_numbers(x: list[float]) -> list[float]:
+    """`summed` for numbers."""
+    return x if _current.get() is None else [float(value) for value in summed(np.array(x))]
+
+
+def largest(x: float) -> float:
+    """Return the largest of the parts' numbers; nan where one is nan."""
+    reduction = _current.get()
+    return x if reduction is None else float(reduction.gather(np.array([x])).max())
+
+
+def everywhere(fact: bool) -> bool:
+    """Whether it is true of every part."""
+    reduction = _current.get()
+    return fact if reduction is None else bool(reduction.gather(np.array([float(fact)])).all())
+
+
+def extent(length: int) -> tuple[int, int]:
+    """Return where this part of a vector begins, and the length of the whole vector."""
+    reduction = _current.get()
+    if reduction is None:
+        return 0, length
+    ends = np.cumsum(reduction.gather(np.array([float(length)])))
+    return int(ends[reduction.rank]) - length, int(ends[-1])
+
+
+def own_part(draw: Callable[[int], Any], length: int) -> Any:
+    """Return this part of a random vector: the numbers that the whole vector would have, without making it."""
+    start, total = extent(length)
+    _skip(draw, start)
+    own = draw(length)
+    _skip(draw, total - start - length)
+    return own
+
+
+def _skip(draw: Callable[[int], Any], count: int) -> None:
+    for start in range(0, count, _AT_ONCE):
+        draw(min(_AT_ONCE, count - start))

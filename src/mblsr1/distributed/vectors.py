@@ -1,0 +1,142 @@
+"""Vectors longer than one machine: every rank runs the solver on its part of w, g and the pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mblsr1 import _array, _reduction
+from mblsr1._array import Array
+from mblsr1.distributed.communicator import Communicator, communicator, raise_everywhere
+
+__all__ = ["Parts", "vectors_in_parts"]
+
+Numbers = NDArray[np.float64]
+
+
+@contextmanager
+def vectors_in_parts(comm: Any) -> Iterator[Parts]:
+    """Let the vectors of the solver lie in parts on the ranks of a communicator, while the context lasts.
+
+    Every rank calls `minimize` (or `iterate`, whose steps have to be made within the context) with the same options
+    and seed and with its part of w0, of any array library; `result.x`, `step.x` and the state are the rank's parts.
+    All inner products are summed over the ranks, in their order, so that all ranks decide alike.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm or torch.distributed.ProcessGroup
+
+    Yields
+    ------
+    Parts
+        What the user's functions need: sums over the ranks, and errors that reach all of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `comm` is unusable.
+
+    Notes
+    -----
+    A rank holds 1 / P of everything that is as long as w. A step exchanges a few times some numbers; nothing that is as
+    long as a part is sent. Results differ by rounding from those of another number of ranks. The metrics of
+    `mblsr1.metric` other than `identity` and `fixed`, and so the option `blocks`, need whole vectors.
+
+    Examples
+    --------
+    Minimise a sum over the entries of w, on one rank or under ``mpiexec -n 4 python -m mpi4py script.py``:
+
+    >>> import numpy as np, mblsr1
+    >>> from mblsr1.distributed import vectors_in_parts
+    >>> class Alone:
+    ...     rank, size = 0, 1
+    ...     def all_gather(self, send):
+    ...         return send[None, :]
+    ...     def all_to_all(self, send, counts):
+    ...         return list(send)
+    >>> with vectors_in_parts(Alone()) as parts:
+    ...     fun, grad = parts.functions(lambda w: parts.sum(np.cosh(w).sum()), lambda w: np.sinh(w))
+    ...     result = mblsr1.minimize(fun, grad, np.ones(3))
+    >>> round(result.fun, 6)
+    3.0
+    """
+    parts = Parts(communicator(comm))
+    with _reduction.reduced_by(parts):
+        yield parts
+
+
+class Parts:
+    """The ranks that hold the parts.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which part is here, and how many there are.
+    """
+
+    def __init__(self, ranks: Communicator) -> None:
+        self._ranks, self.rank, self.size = ranks, ranks.rank, ranks.size
+
+    def gather(self, x: Numbers) -> Numbers:
+        """Return the (size, n) numbers of all ranks, each of which gives (n,)."""
+        return self._ranks.all_gather(x)
+
+    def sum(self, x: Any) -> Any:
+        """Sum over the ranks in their order: the same bits on all of them.
+
+        Parameters
+        ----------
+        x : float or array
+            An array is summed entry by entry and returned in its library and dtype; it is as long on all ranks.
+        """
+        whole = _reduction_of(self, np.atleast_1d(_array.host(x)) if _array.is_array(x) else np.array([float(x)]))
+        return _array.from_host(whole.reshape(x.shape), x) if getattr(x, "shape", ()) else float(whole[0])
+
+    def functions(
+        self, fun: Callable[..., Any], grad: Callable[..., Any] | bool
+    ) -> tuple[Callable[..., Any], Callable[..., Any] | bool]:
+        """Return the functions with one more exchange: an exception on one rank stops all, and all see one loss.
+
+        Parameters
+        ----------
+        fun : callable
+            ``fun(w, batch) -> scalar``, the whole loss, from this rank's part of w; that of rank 0 is taken.
+        grad : callable or True
+            ``grad(w, batch) -> array like w``, this rank's part; or True where `fun` returns ``(value, gradient)``.
+
+        Returns
+        -------
+        fun, grad
+            For `minimize`. They raise a `RankError` where another rank's function raised an exception.
+        """
+        if grad is True:
+            return self._stopping_all(fun, lambda both: both[0], lambda loss, both: (loss, both[1])), True
+        if not (callable(fun) and callable(grad)):
+            raise TypeError(f"fun, grad: must be callables, or grad True, got {fun!r:.60} and {grad!r:.60}")
+        of_loss = self._stopping_all(fun, lambda loss: loss, lambda loss, _: loss)
+        return of_loss, self._stopping_all(grad, lambda g: 0.0, lambda _, g: g)
+
+    def _stopping_all(
+        self, function: Callable[..., Any], loss_in: Callable[[Any], Any], with_loss: Callable[[float, Any], Any]
+    ) -> Callable[..., Any]:
+        def call(w: Array, *batch: Any) -> Any:
+            error, value, loss = None, None, 0.0
+            try:
+                value = function(w, *batch)
+                loss = _array.to_float(loss_in(value))
+            except Exception as raised:  # whatever it is, the others wait for this rank
+                error = raised
+            heads = self.gather(np.array([float(error is not None), loss]))
+            raise_everywhere(self._ranks, error, [bool(flag) for flag in heads[:, 0]])
+            return with_loss(float(heads[0, 1]), value)
+
+        return call
+
+
+def _reduction_of(parts: Parts, x: Numbers) -> Numbers:
+    total: Numbers = parts.gather(x.ravel()).sum(axis=0)
+    return total

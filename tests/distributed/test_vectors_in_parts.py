@@ -1,0 +1,212 @@
+"""Vectors in parts on ranks, threads here: the solver's decisions are those of whole vectors, alike on all ranks."""
+
+import numpy as np
+import problems
+import pytest
+from ranks import run_on
+
+import mblsr1
+from mblsr1 import _array, _reduction
+from mblsr1.distributed import RankError, vectors_in_parts
+
+PROBLEM = problems.logistic(n=120, d=30)
+CUTS = {1: [0, 30], 2: [0, 11, 30], 3: [0, 1, 17, 30], 4: [0, 8, 16, 24, 30]}
+#: Rounding of another order of summation, grown over 20 steps: the printed method takes steps along pairs that are
+#: dependent to 1e-8. Differences of gradients over ||s|| = sqrt(eps) make sqrt(eps) of it.
+EPS = float(np.finfo(float).eps)
+BY_DIFFERENCES = {"paper, pairs sampled", "S-LSR1"}
+OPTIONS = {
+    "default": ({"batch_size": 30}, 120),
+    "whole set": ({"batch_size": 120}, 120),
+    "paper": ({"options": mblsr1.Options.paper(batch_size=30)}, 120),
+    "paper, pairs sampled": ({"options": mblsr1.Options.paper(batch_size=30, restart_memory=16)}, 120),
+    "L-SSR1-TR": ({"options": mblsr1.Options.l_ssr1_tr(batch_size=30)}, 120),
+    "S-LSR1": ({"method": mblsr1.s_lsr1(), "batch_size": 30}, 120),
+    "SVRG": ({"method": mblsr1.svrg(0.05), "batch_size": 30}, 120),
+    "Adam": ({"method": mblsr1.adam(0.05), "batch_size": 30}, 120),
+    "fixed metric": ({"batch_size": 30, "metric": mblsr1.metric.fixed(lambda v: v * 0.5)}, 120),
+}
+
+
+def logistic_in_parts(parts, own):
+    """The logistic problem from a part of w: products of the data with w are summed over the ranks."""
+    X, y = PROBLEM.data
+    weight, Z = 0.1, X[:, own]
+
+    def margin(w, batch):
+        return y[batch] * parts.sum(Z[batch] @ w)
+
+    def fun(w, batch):
+        regulariser = parts.sum(weight * np.sum(w**2 / (1.0 + w**2)))
+        return float(np.mean(np.logaddexp(0.0, -margin(w, batch)))) + regulariser
+
+    def grad(w, batch):
+        wrong = np.exp(-np.logaddexp(0.0, margin(w, batch)))
+        return Z[batch].T @ (-y[batch] * wrong) / len(batch) + weight * 2.0 * w / (1.0 + w**2) ** 2
+
+    return fun, grad
+
+
+def solve_in_parts(comm, name, cast=np.asarray):
+    changes, n = OPTIONS[name]
+    own = slice(*CUTS[comm.size][comm.rank : comm.rank + 2])
+    with vectors_in_parts(comm) as parts:
+        fun, grad = parts.functions(*logistic_in_parts(parts, own))
+        w0 = cast(PROBLEM.w0[own])
+        return mblsr1.minimize(fun, grad, w0, n, rng=3, max_steps=20, **changes)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("size", CUTS)
+def test_parts_give_the_run_of_the_whole(name, size):
+    changes, n = OPTIONS[name]
+    rtol = 1e5 * EPS**0.5 if name in BY_DIFFERENCES else 1e8 * EPS if name == "paper" else 1e5 * EPS
+    whole = mblsr1.minimize(PROBLEM.fun, PROBLEM.grad, PROBLEM.w0, n, rng=3, max_steps=20, **changes)
+    found = run_on(size, solve_in_parts, name)
+    np.testing.assert_allclose(np.concatenate([r.x for r in found]), whole.x, rtol=rtol, atol=rtol)
+    for result in found:
+        np.testing.assert_equal(result.history, found[0].history)
+        assert (result.status, result.fun) == (found[0].status, found[0].fun)
+        np.testing.assert_allclose(result.history["loss"], whole.history["loss"], rtol=rtol)
+        assert result.n_samples == whole.n_samples
+        assert (result.batch_size, result.n_skipped) == (whole.batch_size, whole.n_skipped)
+
+
+def test_a_run_in_parts_continues_bit_for_bit(tmp_path):
+    def program(comm):
+        own = slice(*CUTS[comm.size][comm.rank : comm.rank + 2])
+        with vectors_in_parts(comm) as parts:
+            functions = parts.functions(*logistic_in_parts(parts, own))
+            given = {"rng": 3, "batch_size": 30}
+            whole = mblsr1.minimize(*functions, PROBLEM.w0[own], 120, max_steps=12, **given)
+            first = mblsr1.minimize(*functions, PROBLEM.w0[own], 120, max_steps=5, **given)
+            path = tmp_path / f"{comm.rank}.npz"
+            mblsr1.save_state(path, first.state)
+            state = mblsr1.load_state(path)
+            last = mblsr1.minimize(*functions, PROBLEM.w0[own], 120, max_steps=7, state=state, **given)
+            return whole.x.tobytes() == last.x.tobytes(), np.any(whole.x != first.x)
+
+    assert run_on(2, program) == [(True, True)] * 2
+
+
+@pytest.mark.parametrize("kind", ["fun", "grad", "fused"])
+def test_an_exception_of_one_rank_stops_all(kind):
+    def program(comm):
+        def fails(*_):
+            if comm.rank == 1:
+                raise OSError("no such disk")
+            return (0.0, np.ones(3)) if kind == "fused" else 0.0 if kind == "fun" else np.ones(3)
+
+        functions = {"fun": (fails, lambda w: w), "grad": (lambda w: 1.0, fails), "fused": (fails, True)}[kind]
+        with vectors_in_parts(comm) as parts:
+            return mblsr1.minimize(*parts.functions(*functions), np.ones(3))
+
+    found = run_on(3, program)
+    assert isinstance(found[1], OSError)
+    for error in (found[0], found[2]):
+        assert isinstance(error, RankError)
+        assert str(error) == "rank 1: OSError: no such disk"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_number_that_is_not_finite_on_one_rank_ends_the_run_on_all(bad, fused):
+    def program(comm):
+        def grad(w):
+            return w if comm.rank == 0 or np.all(w == 1.0) else np.full(3, bad)
+
+        def fun(w):
+            return parts.sum(0.5 * float(w @ w))
+
+        with vectors_in_parts(comm) as parts:
+            functions = (lambda w: (fun(w), grad(w)), True) if fused else (fun, grad)
+            result = mblsr1.minimize(*parts.functions(*functions), np.ones(3))
+            return result.status, result.nit, bool(np.isfinite(result.x).all())
+
+    first, second = run_on(2, program)
+    assert first == second
+    assert first[2]
+
+
+def test_metrics_that_need_whole_vectors_are_refused():
+    def program(comm):
+        with vectors_in_parts(comm):
+            return mblsr1.minimize(lambda w: 0.0, lambda w: w, np.ones(3), metric=mblsr1.metric.diagonal())
+
+    for error in run_on(2, program):
+        with pytest.raises(ValueError, match=r"^metric: diagonal and kronecker need vectors that lie whole"):
+            raise error
+
+
+def test_the_context_ends():
+    def program(comm):
+        with vectors_in_parts(comm):
+            inside = _array.dot(np.ones(3), np.ones(3))
+        return inside, _array.dot(np.ones(3), np.ones(3))
+
+    assert run_on(2, program) == [(6.0, 3.0)] * 2
+
+
+# --- each number that leaves a part --------------------------------------------------------------
+
+
+def test_numbers_of_parts_are_those_of_the_whole(xp):
+    """Small integers: every order of summation is exact."""
+    rng = np.random.default_rng(0)
+    rows, vectors = (rng.integers(-9, 9, (k, 30)) for k in (6, 3))
+    broken = np.where(np.arange(30) == 29, np.nan, vectors[0])
+    small = np.full(30, 1e-30 if xp.single else 1e-200)
+    small[-1] *= -7.0  # the largest entry, by which the norm is scaled, is in the last part
+
+    def numbers(own):
+        R, V = xp.asarray(rows[:, own]), [xp.asarray(v[own]) for v in vectors]
+        return [
+            _array.inner_products(R, V).tolist(),
+            _array.dot(V[0], V[1]),
+            _array.inner_with(V[0], V),
+            _array.scalars(2.0, V[0], V[1]),
+            _array.scalars(xp.asarray(2.0), V[0]),
+            [_array.all_finite(xp.asarray(v[own])) for v in (vectors[0], broken)],
+            _array.length(V[0]),
+            _array.norm(V[2]),
+            float(f"{_array.norm(xp.asarray(small[own])):.5g}"),
+        ]
+
+    def program(comm):
+        with xp.context(), vectors_in_parts(comm):
+            return numbers(slice(10 * comm.rank, 10 * comm.rank + 10))
+
+    whole = numbers(slice(0, 30))
+    for found in run_on(3, program):
+        assert found == whole
+
+
+@pytest.mark.parametrize("cut", [[0, 5, 12], [0, 70_000, 200_001]])
+def test_random_vectors_do_not_depend_on_the_parts(cut):
+    whole = np.random.default_rng(5).standard_normal(cut[-1])
+
+    def program(comm):
+        rng = np.random.default_rng(5)
+        with vectors_in_parts(comm):
+            own = _array.normal(rng, np.zeros(cut[comm.rank + 1] - cut[comm.rank]))
+        return own, rng.bit_generator.state
+
+    found = run_on(2, program)
+    np.testing.assert_array_equal(np.concatenate([own for own, _ in found]), whole)
+    assert found[0][1] == found[1][1]
+
+
+def test_sums_keep_library_dtype_and_shape():
+    def program(comm):
+        with vectors_in_parts(comm) as parts:
+            return parts.sum(np.full((2, 2), 1.0 + comm.rank, dtype=np.float32)), parts.sum(2), parts.sum(np.float64(1))
+
+    for array, number, scalar in run_on(3, program):
+        assert (array.dtype, array.tolist()) == (np.float32, [[6.0, 6.0], [6.0, 6.0]])
+        assert (number, scalar, type(number), type(scalar)) == (6.0, 3.0, float, float)
+
+
+def test_without_a_reduction_nothing_is_exchanged():
+    x = np.ones(3)
+    assert _reduction.summed(x) is x
+    assert (_reduction.extent(3), _reduction.largest(2.0), _reduction.everywhere(False)) == ((0, 3), 2.0, False)
