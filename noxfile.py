@@ -12,6 +12,9 @@ TESTS = ["pytest>=8", "pytest-xdist", "hypothesis>=6.100", "mpmath", "array-api-
 #: What `backends` installs for a library; CuPy needs an NVIDIA GPU.
 LIBRARIES = {"torch": "torch==2.13.0", "jax": "jax", "cupy": "cupy-cuda12x"}
 
+#: What the adapter of a library is tested with.
+USED_WITH = {"torch": ["lightning>=2.4"]}
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
@@ -19,7 +22,9 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *TESTS)
     session.run("pytest", "-n", "auto", *(session.posargs or ["tests"]), env={"HYPOTHESIS_PROFILE": "ci"})
     if not session.posargs:
-        session.run("pytest", "--doctest-modules", "src/mblsr1", "--ignore=src/mblsr1/demo.py")
+        session.run(
+            "pytest", "--doctest-modules", "--doctest-ignore-import-errors", "src/mblsr1", "--ignore=src/mblsr1/demo.py"
+        )
 
 
 @nox.session
@@ -28,7 +33,8 @@ def backends(session: nox.Session) -> None:
     chosen = session.posargs or ["torch", "jax"]
     if not set(chosen) <= set(LIBRARIES):
         session.error(f"backends: the libraries are {', '.join(LIBRARIES)}; got {' '.join(chosen)}")
-    session.install("-e", ".", *TESTS, *(LIBRARIES[name] for name in chosen))
+    used = [package for name in chosen for package in USED_WITH.get(name, [])]
+    session.install("-e", ".", *TESTS, *(LIBRARIES[name] for name in chosen), *used)
     session.run("pytest", "-n", "auto", "-m", " or ".join(chosen), "tests", env={"HYPOTHESIS_PROFILE": "ci"})
 
 

@@ -25,9 +25,9 @@ from tqdm.auto import tqdm
 RESULTS = Path(__file__).parent / "results"
 CACHE = RESULTS / "cache"
 
-#: Files of the package that no run computes with: conveniences around the solver.
+#: Files and folders of the package that no run computes with: conveniences around the solver.
 OUTSIDE = {
-    "__main__.py", "demo.py", "torch.py", "jax.py", "scipy.py", "sklearn.py", "distributed.py", "plotting.py",
+    "__main__.py", "demo.py", "torch", "jax.py", "scipy.py", "sklearn.py", "distributed", "plotting.py",
     "callbacks.py", "checkpoint.py",
 }  # fmt: skip
 
@@ -49,7 +49,7 @@ def code_version(package: Path, version: str) -> str:
     """`version` and a digest of the code in `package` that runs compute with, comments and docstrings left out."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if path.name not in OUTSIDE and path != package / "__init__.py":
+        if not OUTSIDE & {path.name, path.relative_to(package).parts[0]} and path != package / "__init__.py":
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 body = getattr(node, "body", None)

@@ -1,0 +1,79 @@
+"""A caller's closure as a function of the parameter vector."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mblsr1.torch.draws import Draws
+from mblsr1.torch.flat import FlatParameters
+
+__all__ = ["Evaluation", "both", "checked_loss", "gradient_alone", "loss_alone", "takes_backward"]
+
+
+def takes_backward(closure: Callable[..., Any]) -> bool:
+    """Whether a closure has an argument `backward`, with which the loss can be had alone."""
+    try:
+        return "backward" in inspect.signature(closure).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+class Evaluation:
+    """One closure during one step: loss and gradient of its batch as functions of w.
+
+    Parameters
+    ----------
+    closure : callable
+        Makes loss and gradients; with ``backward=False`` the loss alone.
+    flat : FlatParameters
+    draws : Draws
+    batch : object
+        What stands for the closure's batch in `draws`.
+    """
+
+    def __init__(self, closure: Callable[..., Any], flat: FlatParameters, draws: Draws, batch: object) -> None:
+        self.closure, self.flat, self.draws, self.batch = closure, flat, draws, batch
+        self.first: Any = None  # what the first call returned
+
+    def __call__(self, w: Tensor, **arguments: Any) -> Tensor | float:
+        """The closure's loss, with the parameters set to w."""
+        self.flat.load(w)
+        self.flat.clear_gradient()
+        with torch.enable_grad():
+            value = self.draws.evaluate(self.batch, lambda: self.closure(**arguments))
+        if self.first is None:
+            self.first = value.detach() if isinstance(value, torch.Tensor) else value
+        return checked_loss(value, "closure")
+
+
+def checked_loss(value: Any, name: str) -> Tensor | float:
+    """A loss as a number or a tensor of shape (), without a graph; an error says what `name` must return."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
+        value = value.detach().reshape(())
+        return value if value.dtype in (torch.float32, torch.float64) else value.double()
+    if isinstance(value, numbers.Real):
+        return float(value)
+    shown = f"a tensor of {value.dtype} and shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else value
+    raise TypeError(f"{name}: must return the loss, one real number, got {shown!s:.80}")
+
+
+def both(w: Tensor, evaluation: Evaluation) -> tuple[Tensor | float, Tensor]:
+    """Loss and gradient."""
+    loss = evaluation(w)
+    return loss, evaluation.flat.gradient()
+
+
+def loss_alone(w: Tensor, evaluation: Evaluation) -> Tensor | float:
+    """The loss, without a backward pass."""
+    return evaluation(w, backward=False)
+
+
+def gradient_alone(w: Tensor, evaluation: Evaluation) -> Tensor:
+    """The gradient."""
+    return both(w, evaluation)[1]

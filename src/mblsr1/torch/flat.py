@@ -1,0 +1,147 @@
+"""The parameters of a module as one vector: views of one buffer where they can be, copies where not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["FlatParameters", "check_parameters", "trainable"]
+
+
+def trainable(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Those that require a gradient and have an entry."""
+    return [p for p in parameters if p.requires_grad and p.numel()]
+
+
+def check_parameters(parameters: Sequence[Any]) -> None:
+    """Raise an error where they are not real, float32 or float64, of one dtype, dense, and on one device."""
+    kinds = {(p.dtype, str(p.device)) for p in parameters}
+    for p in parameters:
+        if p.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"params: must be float32 or float64, got {p.dtype}; use autocast for half precision")
+        if p.layout is not torch.strided or hasattr(p, "full_tensor"):
+            raise TypeError(f"params: must be dense tensors of one process, got {type(p).__name__}, {p.layout}")
+    for i, what in enumerate(("dtype", "device")):
+        found = sorted({str(kind[i]) for kind in kinds})
+        if len(found) > 1:
+            raise ValueError(f"params: must have one {what}, got {', '.join(found)}")
+
+
+class _Place(NamedTuple):
+    """A parameter and its part of the buffer, in its own shape; a view where the two share memory."""
+
+    parameter: Tensor
+    part: Tensor
+    is_view: bool
+
+
+class FlatParameters:
+    """Parameters as one vector.
+
+    Each parameter becomes a view of the buffer, so that to write the buffer is to set it. One that is not
+    contiguous, or whose memory others may share, stays where it is and is copied.
+
+    Parameters
+    ----------
+    parameters : list of tensors
+        All of them require a gradient.
+    before : FlatParameters, optional
+        Whose views they may be.
+    """
+
+    def __init__(self, parameters: list[Tensor], before: FlatParameters | None = None) -> None:
+        check_parameters(parameters)
+        self.parameters = parameters
+        self.shapes = [tuple(p.shape) for p in parameters]
+        self.buffer = torch.cat([p.detach().reshape(-1) for p in parameters])
+        parts = self.buffer.split([p.numel() for p in parameters])
+        self._places = [
+            _Place(p, part.view(p.shape), _is_alone(p) or (before is not None and _is_in(p, before.buffer)))
+            for p, part in zip(parameters, parts, strict=True)
+        ]
+        self._loaded: Tensor | None = None
+        for place in self._places:
+            if place.is_view:
+                place.parameter.data = place.part
+
+    def is_of(self, parameters: list[Tensor]) -> bool:
+        """Whether these are the parameters, of the same dtype, shape and device as before."""
+        same = len(parameters) == len(self.parameters) and all(map(_is, parameters, self.parameters))
+        return same and all(
+            p.dtype == self.buffer.dtype and p.device == self.buffer.device and tuple(p.shape) == shape
+            for p, shape in zip(parameters, self.shapes, strict=True)
+        )
+
+    def settle(self) -> bool:
+        """Take what the caller has put in the place of a view, and make it a view again; whether there was any."""
+        apart = [place for place in self._places if not _shares(place)]
+        for place in apart:
+            place.part.copy_(place.parameter.detach())
+            if place.is_view:
+                place.parameter.data = place.part
+        return any(place.is_view for place in apart)
+
+    def start(self) -> Tensor:
+        """The vector as it is: a copy, to which a step can go back."""
+        self._loaded = self.buffer.clone()
+        return self._loaded
+
+    def load(self, w: Tensor) -> None:
+        """Set the parameters to w, unless they are."""
+        if w is self._loaded:
+            return
+        self.buffer.copy_(w)
+        for place in self._places:
+            if not _shares(place):
+                place.parameter.detach().copy_(place.part)
+        self._loaded = w
+
+    def give_back(self) -> None:
+        """Let each view be a parameter with memory of its own again."""
+        for place in self._places:
+            if _shares(place):
+                place.parameter.data = place.part.clone()
+
+    def release(self) -> None:
+        """Forget which vector was loaded last, so that its memory is free."""
+        self._loaded = None
+
+    def clear_gradient(self) -> None:
+        """Drop the gradients."""
+        for p in self.parameters:
+            p.grad = None
+
+    def gradient(self) -> Tensor:
+        """The gradients as a new vector; zero where a parameter has none."""
+        for p in self.parameters:
+            if p.grad is not None and p.grad.layout is not torch.strided:
+                raise TypeError(
+                    f"gradient: must be dense, got {p.grad.layout} for a parameter of shape {tuple(p.shape)}"
+                )
+        return torch.cat([p.new_zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in self.parameters])
+
+    def changes(self) -> list[int]:
+        """How often each parameter was changed in place, as far as torch counts it."""
+        return [p._version for p in self.parameters]
+
+
+def _is(a: Tensor, b: Tensor) -> bool:
+    return a is b
+
+
+def _is_alone(p: Tensor) -> bool:
+    """Whether a parameter has contiguous memory that nothing else is known to use."""
+    shared = p.device.type == "cpu" and p.is_shared()
+    whole = p.untyped_storage().nbytes() == p.numel() * p.element_size()
+    return p.is_contiguous() and whole and not shared and type(p.data) is torch.Tensor
+
+
+def _is_in(p: Tensor, buffer: Tensor) -> bool:
+    return bool(p.is_contiguous() and p.untyped_storage().data_ptr() == buffer.untyped_storage().data_ptr())
+
+
+def _shares(place: _Place) -> bool:
+    return place.is_view and bool(place.parameter.data_ptr() == place.part.data_ptr())

@@ -1,0 +1,116 @@
+"""Whole runs over the parameters of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from scipy.optimize import OptimizeResult
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mblsr1.minimize import Step
+from mblsr1.minimize import minimize as minimize_vector
+from mblsr1.sampling import LoaderSampler
+from mblsr1.torch.closures import checked_loss
+from mblsr1.torch.draws import Draws, check_model
+from mblsr1.torch.flat import FlatParameters, trainable
+
+__all__ = ["minimize"]
+
+
+def minimize(
+    model: torch.nn.Module,
+    loss: Callable[..., Any],
+    sampler: Any = None,
+    *,
+    blocks: bool = False,
+    callback: Callable[[Step], Any] | None = None,
+    **arguments: Any,
+) -> OptimizeResult:
+    """Train a module: `mblsr1.minimize` over its parameters, with gradients by autograd.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its parameters that require a gradient are the start, and are at the result afterwards.
+    loss : callable
+        ``loss(model, batch) -> scalar tensor``, the mean loss over the batch; without a sampler ``loss(model)``.
+    sampler : None, int, sampler or torch.utils.data.DataLoader
+        As in `mblsr1.minimize`. A DataLoader's batches are joined and split to the size asked for; `rng` does not
+        move it, and its data count as a stream of no known size. ``ArraySampler`` draws from tensors.
+    blocks : bool
+        Learn a metric from the parameters' shapes.
+    callback : callable, optional
+        ``callback(step)`` after each step; within it the parameters may be at another point than `step.x`.
+    **arguments
+        Of `mblsr1.minimize`: options, rng, max_steps, max_samples, state, disp, ..., and single options.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of `mblsr1.minimize`; `x` and `jac` are vectors (d,), the parameters one after the other.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `mblsr1.minimize`; and where parameters are not float32 or float64 of one dtype on one device.
+
+    Notes
+    -----
+    All evaluations of a batch repeat the draws of its first, dropout's included, and those at trial points leave the
+    running statistics of batch norm alone. An exception leaves the parameters at the last iterate.
+
+    Examples
+    --------
+    >>> import torch, mblsr1
+    >>> model = torch.nn.Linear(1, 1, dtype=torch.float64)
+    >>> x = torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    >>> result = mblsr1.torch.minimize(model, lambda model: ((model(x) - 3 * x - 1) ** 2).mean())
+    >>> round(model.bias.item(), 4)
+    1.0
+    """
+    check_model(model)
+    if not callable(loss):
+        raise TypeError(f"loss: must be a function loss(model, batch), got {type(loss).__name__}")
+    flat = FlatParameters(trainable(list(model.parameters())) or _none())
+    draws, start = Draws(model), flat.buffer.clone()
+    newest = [start]
+
+    def fun(w: Tensor, *batch: Any) -> tuple[Any, Tensor]:
+        flat.load(w)
+        flat.clear_gradient()
+
+        def evaluate() -> Any:
+            value = loss(model, *batch)
+            number = checked_loss(value, "loss")
+            value.backward()
+            return number
+
+        with torch.enable_grad():
+            value = draws.evaluate(batch[0] if batch else None, evaluate)
+        return value, flat.gradient()
+
+    def after(step: Step) -> Any:
+        newest[0] = step.x
+        draws.end_step(step.alpha > 0.0)
+        return None if callback is None else callback(step)
+
+    if blocks:
+        arguments["blocks"] = flat.shapes
+    if isinstance(sampler, DataLoader):
+        loader = sampler
+        sampler = LoaderSampler(lambda: loader)
+    try:
+        with torch.no_grad():
+            result = minimize_vector(fun, True, start, sampler, callback=after, **arguments)
+        newest[0] = result.x
+    finally:
+        flat.load(newest[0])
+        flat.give_back()
+    return result
+
+
+def _none() -> list[Tensor]:
+    raise ValueError("model: one parameter must require a gradient and have an entry, got none")
