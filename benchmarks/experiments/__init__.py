@@ -9,9 +9,5 @@ from benchmarks import store
 
 RESULTS = store.RESULTS / "experiments"
 #: In the order of the page.
-PARTS = (
-    "figure1",
-    "figure2",
-    "figure3",
-)
+PARTS = ("figure1", "figure2", "figure3", "ablation")
 SCALES = ("small", "full")

@@ -49,6 +49,23 @@ def paired(ours: Iterable[float], theirs: Iterable[float]) -> Gap:
     return Gap(float(differences.mean()), float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)))
 
 
+class Budget(NamedTuple):
+    """Limits of a run: passes over the set, batches, and samples where that is more than `least_passes`."""
+
+    passes: float
+    batches: int
+    samples: int
+    least_passes: float
+
+
+def spent(budget: Budget) -> str:
+    """Return a budget as a sentence."""
+    return (
+        f"Budget of every run: {budget.passes:g} N sample-gradients, at most those of {budget.batches:,} batches, and "
+        f"at most max({budget.samples:,}, {budget.least_passes:g} N)."
+    )
+
+
 @functools.cache
 def version() -> str:
     """Which code of mblsr1 a run uses; part of its settings."""

@@ -13,15 +13,15 @@ import itertools
 import math
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from benchmarks import data
 from benchmarks.experiments import RESULTS
-from benchmarks.experiments.common import chosen, made_on, version
+from benchmarks.experiments.common import Budget, chosen, made_on, version
 from benchmarks.imbalanced import PART, PARTS, TABLE
 from benchmarks.store import Settings, Store, key
-from benchmarks.tune.networks import Perceptron
+from benchmarks.tune.networks import Network, Perceptron
 
 import mblsr1
 
@@ -37,16 +37,6 @@ LARGER_RATES = (0.1, 0.3, 1.0)
 #: One setting each for all cells; the batch is the cell's.
 OURS = {"default": mblsr1.Options(), "paper": mblsr1.Options.paper()}
 HIDDEN = 50
-
-
-class Budget(NamedTuple):
-    """Limits of a run: passes over the set, batches, and samples where that is more than `least_passes`."""
-
-    passes: float
-    batches: int
-    samples: int
-    least_passes: float
-
 
 BUDGETS = {"small": Budget(30, 1_000, 150_000, 4), "full": Budget(200, 20_000, 2_000_000, 50)}
 
@@ -114,14 +104,14 @@ class Cell:
 
     Parameters
     ----------
-    network : Perceptron
+    network : Network
     split : data.Split
     batch : int
         Rows of a batch.
     budget : Budget
     """
 
-    def __init__(self, network: Perceptron, split: data.Split, batch: int, budget: Budget) -> None:
+    def __init__(self, network: Network, split: data.Split, batch: int, budget: Budget) -> None:
         self.network, self.split, self.batch = network, split, batch
         self.sampler = mblsr1.ArraySampler(split.X, split.y)
         self.budget = cost(budget, len(split.y), batch)
@@ -154,12 +144,15 @@ class Cell:
 
 
 def measures(scores: Any, y: Any) -> dict[str, float]:
-    """Return accuracy, balanced accuracy and average precision of the minority, class 1.
+    """Return accuracy, balanced accuracy and average precision of the minority, class 1; of more classes accuracy.
 
-    Scores that are not finite count as no answer: the share of the majority, 1/2 and the share of the minority.
+    Scores that are not finite count as no answer: of two classes the share of the majority, 1/2 and the share of the
+    minority.
     """
     if not np.isfinite(scores).all():
-        scores = np.tile([1.0, 0.0], (len(y), 1))
+        scores = np.zeros(scores.shape)  # the first class, in ties
+    if scores.shape[1] > 2:
+        return {"accuracy": round(float((scores.argmax(axis=1) == y).mean()), 6)}
     right, margin = scores.argmax(axis=1) == y, scores[:, 1] - scores[:, 0]
     found = (right.mean(), (right[y == 0].mean() + right[y == 1].mean()) / 2.0, average_precision(margin, y))
     return {name: round(float(value), 6) for name, value in zip(MEASURES, found, strict=True)}

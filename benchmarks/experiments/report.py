@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,26 @@ def write(page: Path = PAGE, pictures: Path = PICTURES) -> str:
     for part in PARTS:
         if module(part).STORE.records():
             module(part).STORE.pack()
-            module(f"report_{part}").pictures(pictures)
-    page.write_text(text(), encoding="utf-8")
+    with packed_alone():
+        for part in PARTS:
+            if module(part).STORE.records():
+                module(f"report_{part}").pictures(pictures)
+        page.write_text(text(), encoding="utf-8")
     return f"written: {page.relative_to(ROOT) if page.is_relative_to(ROOT) else page}"
+
+
+@contextlib.contextmanager
+def packed_alone() -> Iterator[None]:
+    """Read the packed runs and no others: what is finished meanwhile is in the next report."""
+    stores = [module(part).STORE for part in PARTS]
+    loose = [store.runs for store in stores]
+    for store in stores:
+        store.runs = store.folder / "packed"  # there is no such folder
+    try:
+        yield
+    finally:
+        for store, runs in zip(stores, loose, strict=True):
+            store.runs = runs
 
 
 def text() -> str:
@@ -59,8 +77,8 @@ def save(figure: Any, folder: Path, name: str) -> None:
     """Save a matplotlib figure as NAME.png and NAME.svg, the same bytes for the same data."""
     import matplotlib.pyplot as plt
 
-    with plt.rc_context({"svg.hashsalt": name}):
-        figure.savefig(folder / f"{name}.png", dpi=150)
+    with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(folder / f"{name}.png", dpi=120)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 

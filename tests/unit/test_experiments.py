@@ -210,12 +210,22 @@ def test_the_gap_is_to_the_best_mean_of_the_grid_with_all_seeds():
 
 def test_verdicts_follow_the_data():
     r = module("experiments.report_figure1")
-    good = {("ecoli", "16"): cell([0.9, 0.9], [0.6, 0.6], (0.01, [0.8, 0.8]))}
+    good = {("ecoli", str(b)): cell([0.9, 0.9], [0.6, 0.6], (0.01, [0.8, 0.8])) for b in (16, 32, 64, 128, "N/10")}
     assert r.competitive(good, "default").holds == r.better(good, "default", "accuracy").holds == "yes"
     assert r.competitive(good, "paper").holds == r.better(good, "paper", "accuracy").holds == "no"
     near = {("ecoli", "16"): cell([0.795, 0.795], [0.6, 0.6], (0.01, [0.8, 0.8]))}
     assert r.competitive(near, "default").holds == "yes"
+    assert r.better(good, "default", "accuracy", ("N/4",)).holds == "no"  # there is no such cell
     assert r.better(near, "default", "accuracy").holds == "no"
+
+
+def test_more_cells_above_than_below_are_significant_from_a_sign_test_on():
+    outnumbers = module("experiments.report_figure1").outnumbers
+    assert not outnumbers(4, 0)
+    assert outnumbers(5, 0)  # 1/32
+    assert not outnumbers(22, 21)
+    assert outnumbers(30, 15)
+    assert not outnumbers(0, 0)
 
 
 def test_the_page_and_its_pictures_are_written_from_the_runs(figure1, monkeypatch, tmp_path):
@@ -223,11 +233,80 @@ def test_the_page_and_its_pictures_are_written_from_the_runs(figure1, monkeypatc
     figure1.work(figure1.jobs("small", ["ecoli"])[0])
     report = module("experiments.report")
     monkeypatch.setattr(report, "PARTS", ("figure1",))
+    monkeypatch.setattr(module("experiments.report_figure1"), "MEASURES", ("accuracy",))
     report.write(tmp_path / "page.md", tmp_path / "pictures")
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "1 of 189 cells" in text
     assert {p.suffix for p in (tmp_path / "pictures").iterdir()} == {".png", ".svg"}
+    assert {p.stem for p in (tmp_path / "pictures").iterdir()} == {"figure1_accuracy"}
     assert len(json.loads((tmp_path / "figure1.json").read_text())) == 1
+
+
+def losses(*values):
+    return [{"loss": v, "accuracy": 0.9} for v in values]
+
+
+def test_the_effect_of_an_element_is_a_geometric_mean_over_tasks_with_its_interval():
+    r = module("experiments.report_ablation")
+    found = {
+        "a": {"base": losses(0.1, 0.1), "off": losses(0.2, 0.2)},
+        "b": {"base": losses(0.1, 0.4), "off": losses(0.8, 0.8)},
+    }
+    e = r.effect(found, "base", "off")
+    assert e.ratios == {"a": pytest.approx(2.0), "b": pytest.approx(4.0)}
+    assert e.mean == pytest.approx(8.0**0.5)
+    assert e.high / e.mean == pytest.approx(np.exp(12.7062 * np.log(2.0) / 2.0), rel=1e-4)
+    assert e.verdict == "not shown"
+    sure = {t: {"base": losses(0.1), "off": losses(v)} for t, v in (("a", 0.2), ("b", 0.21), ("c", 0.19))}
+    assert r.effect(sure, "base", "off").verdict == "yes"
+    assert r.effect(sure, "off", "base").verdict == "no"
+
+
+def test_a_variant_that_did_not_stay_finite_is_shown_and_left_out_of_the_mean():
+    r = module("experiments.report_ablation")
+    found = {t: {"base": losses(0.1), "off": losses(v)} for t, v in (("a", None), ("b", 0.2), ("c", 0.2))}
+    e = r.effect(found, "base", "off")
+    assert e.ratios["a"] == np.inf
+    assert e.mean == pytest.approx(2.0)
+
+
+def test_each_variant_of_the_ablation_changes_one_thing_and_is_told():
+    a, r = module("experiments.ablation"), module("experiments.report_ablation")
+    assert [len(changes) for changes in (*a.PAPER.values(), *a.DEFAULT.values())].count(0) == 2
+    assert all(len(changes) <= 1 for changes in (*a.PAPER.values(), *a.DEFAULT.values()))
+    assert list(a.variants("paper")) == ["paper", *r.REMEDIES]
+    assert list(a.variants("default")) == ["default", *r.OFF]
+    assert a.variants("paper")["no restart"].restart_memory is None
+    assert a.variants("paper")["no progressive radius"].ratio_memory == 0.0
+    assert a.variants("paper")["check on the whole set"].check_size == "all"
+
+
+def test_the_ablation_is_run_stored_and_drawn(figure1, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    a, r = module("experiments.ablation"), module("experiments.report_ablation")
+    monkeypatch.setattr(a, "STORE", module("store").Store("ablation", tmp_path))
+    monkeypatch.setattr(r, "STORE", a.STORE)
+    monkeypatch.setattr(a, "task", figure1.task)
+    monkeypatch.setattr(a, "SEEDS", (0,))
+    monkeypatch.setitem(a.BUDGETS, "small", figure1.Budget(4, 20, 1_000, 1))
+    jobs = a.jobs("small", ["spectrometer"])
+    assert [(job["batch"], job["preset"]) for job in jobs] == [
+        ("64", "paper"), ("64", "default"), ("N/8", "paper"), ("N/8", "default"),
+    ]  # fmt: skip
+    for job in jobs[2:]:
+        a.work(job)
+    assert a.jobs("small", ["spectrometer"]) == jobs[:2]
+    assert {len(runs) for runs in r.runs("paper")["spectrometer, batch N/8"].values()} == {1}
+    assert len(r.claims()) == 4
+    assert "| 16 pairs |" in r.section()
+    r.pictures(tmp_path)
+    assert (tmp_path / "ablation.svg").is_file()
+
+
+def test_the_page_is_what_the_report_writes_from_the_committed_runs():
+    report = module("experiments.report")
+    with report.packed_alone():
+        assert report.text() == report.PAGE.read_text(encoding="utf-8")
 
 
 def test_a_command_asks_until_nothing_is_missing_and_says_what_failed(monkeypatch):
