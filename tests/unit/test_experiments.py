@@ -24,14 +24,14 @@ def module(name):
 @pytest.fixture
 def figure1(monkeypatch, tmp_path):
     """Figure 1 on 60 random rows, three classes of margin apart, in a store of its own."""
-    f = module("experiments.figure1")
+    f, r = module("experiments.figure1"), module("experiments.report_figure1")
     rng = np.random.default_rng(0)
     y = (np.arange(60) % 6 == 0).astype(np.int64)
     X = rng.standard_normal((60, 3)) + y[:, None]
     split = module("data").Split(X, y, X, y)
     monkeypatch.setattr(f, "task", lambda name: (module("tune.networks").Perceptron(3, 4, 2), split))
     monkeypatch.setattr(f, "STORE", module("store").Store("figure1", tmp_path))
-    monkeypatch.setattr(module("experiments.report_figure1"), "STORE", f.STORE)
+    monkeypatch.setattr(r, "STORE", f.STORE)
     monkeypatch.setitem(f.BUDGETS, "small", f.Budget(4, 20, 1_000, 1))
     return f
 
