@@ -27,7 +27,7 @@ CACHE = RESULTS / "cache"
 
 #: Files and folders of the package that no run computes with: conveniences around the solver.
 OUTSIDE = {
-    "__main__.py", "demo.py", "torch", "jax.py", "scipy.py", "sklearn.py", "distributed", "plotting.py",
+    "__main__.py", "demo.py", "torch", "jax.py", "scipy.py", "sklearn", "distributed", "plotting.py",
     "callbacks.py", "checkpoint.py",
 }  # fmt: skip
 

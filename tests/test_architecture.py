@@ -18,7 +18,9 @@ ADAPTER = "_array.py"
 OF_TORCH = ("__init__", "closures", "course", "draws", "flat", "module", "optimizer", "saved")
 #: Around the solver, for users of one library: what each may import of them.
 OUTER: dict[str, set[str]] = {f"torch/{name}.py": {"torch"} for name in OF_TORCH} | {
-    "jax.py": {"jax"}, "scipy.py": set(), "sklearn.py": set(),
+    "jax.py": {"jax"}, "scipy.py": set(),
+    "sklearn/__init__.py": set(), "sklearn/model.py": set(), "sklearn/classifier.py": set(),
+    "sklearn/regressor.py": set(), "sklearn/network.py": set(), "sklearn/training.py": set(),
     "distributed/__init__.py": set(), "distributed/communicator.py": {"torch"}, "distributed/blocks.py": set(),
     "distributed/oracle.py": set(), "distributed/sampler.py": set(), "distributed/vectors.py": set(),
     "plotting.py": set(), "callbacks.py": {"torch"},
