@@ -7,7 +7,7 @@ import nox
 nox.options.sessions = ["tests", "lint", "types"]
 nox.options.default_venv_backend = "venv"
 
-TESTS = ["pytest>=8", "pytest-xdist", "hypothesis>=6.100", "mpmath", "array-api-strict>=2.2"]
+TESTS = ["pytest>=8", "pytest-xdist", "hypothesis>=6.100", "mpmath", "array-api-strict>=2.2", "tensorboard"]
 
 #: What `backends` installs for a library; CuPy needs an NVIDIA GPU.
 LIBRARIES = {"torch": "torch==2.13.0", "jax": "jax", "cupy": "cupy-cuda12x"}
@@ -19,7 +19,7 @@ USED_WITH = {"torch": ["lightning>=2.4"]}
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit, property and driver tests, and the examples in the docstrings."""
-    session.install("-e", ".[demo]", *TESTS)
+    session.install("-e", ".[demo,watch]", *TESTS)
     session.run("pytest", "-n", "auto", *(session.posargs or ["tests"]), env={"HYPOTHESIS_PROFILE": "ci"})
     if not session.posargs:
         session.run(

@@ -51,9 +51,15 @@ html_sidebars = {"**": []}
 
 
 def draw_pictures(app: object) -> None:
-    """Run the quick start, and keep the pictures it makes in docs/pictures."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / "quickstart.md").read_text(encoding="utf-8"), re.M | re.S)
-    namespace: dict[str, object] = {"__name__": "quickstart"}
+    """Run the pages that make pictures, and keep these in docs/pictures."""
+    for page in ("quickstart", "watch"):
+        draw_pictures_of(page)
+
+
+def draw_pictures_of(page: str) -> None:
+    """Run the code of one page."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / f"{page}.md").read_text(encoding="utf-8"), re.M | re.S)
+    namespace: dict[str, object] = {"__name__": page}
     start = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -9,6 +9,7 @@
 import importlib
 from types import ModuleType
 
+from mblsr1 import callbacks
 from mblsr1.checkpoint import State, load_state, save_state
 from mblsr1.linalg import scaling
 from mblsr1.linalg.lsr1 import LSR1
@@ -17,6 +18,7 @@ from mblsr1.methods.first_order import adam, rmsprop, sgd, svrg
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.methods.sampled import s_lsr1
 from mblsr1.minimize import Step, iterate, minimize
+from mblsr1.plotting import plot
 from mblsr1.rules import metric
 from mblsr1.sampling import ArraySampler, IndexSampler, LoaderSampler, StreamSampler
 from mblsr1.scipy import scipy_method
@@ -39,11 +41,13 @@ __all__ = [
     "StreamSampler",
     "TrustRegionSolution",
     "adam",
+    "callbacks",
     "iterate",
     "load_state",
     "mb_lsr1",
     "metric",
     "minimize",
+    "plot",
     "rmsprop",
     "s_lsr1",
     "save_state",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 from collections import Counter
 from typing import NamedTuple
@@ -395,6 +396,12 @@ def test_an_empty_leaf_is_kept(double):
     result = mblsr1.jax.minimize(fun, True, w0, blocks=True)
     assert result.success
     assert result.x["none"].shape == (0, 3)
+
+
+def test_the_examples_of_the_module_run(double):
+    found = doctest.testmod(mblsr1.jax)
+    assert found.attempted >= 3
+    assert found.failed == 0
 
 
 # Refusals
