@@ -97,10 +97,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the pages in docs/_build; a warning is an error."""
-    session.install(
-        "sphinx>=7", "pydata-sphinx-theme", "myst-parser", "numpydoc", "pytest", "hypothesis", "-e", ".[demo,jax]"
-    )
+    """Run the examples and build the pages in docs/_build; a warning is an error."""
+    session.install("-e", ".[docs]", LIBRARIES["torch"])
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
@@ -114,14 +112,14 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure the algebra in one thread and write docs/performance.md; ``-- quick`` prints few small cases alone."""
-    session.install("-e", ".", LIBRARIES["torch"], "threadpoolctl", "matplotlib")
+    session.install("-e", ".[demo]", LIBRARIES["torch"])
     session.run("python", "-m", "benchmarks.micro", *session.posargs)
 
 
 @nox.session
 def tune(session: nox.Session) -> None:
     """Run the development bench: ``-- deterministic``, ``-- stochastic``, ``-- report``; finished runs are kept."""
-    session.install("-e", ".", "jax", "sif2jax", "torch==2.13.0", "pytorch-optimizer", "pillow", "matplotlib")
+    session.install("-e", ".[bench]", LIBRARIES["torch"])
     session.run("python", "-m", "benchmarks.tune", *session.posargs)
 
 

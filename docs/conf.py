@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.pop("MBLSR1_DATA", None)  # the pages show what everybody can run
 
 import mblsr1
 
@@ -18,7 +19,15 @@ author = "The mblsr1 developers"
 copyright = author
 version = release = mblsr1.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -31,6 +40,17 @@ autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
+    "download_all_examples": False,
+    "min_reported_time": 1e9,
+    "show_signature": False,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "mblsr1"
