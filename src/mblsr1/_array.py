@@ -380,7 +380,7 @@ def _portable_by_runs(xp: Any, A: Array, columns: Array, wide: Any) -> Array:
     rest = xp.matmul(xp.astype(A[:, whole:], wide), xp.astype(columns[whole:, :], wide))
     if not whole:
         return rest
-    of_A = xp.permute_dims(xp.reshape(A[:, :whole], (count, -1, FLOAT32_RUN)), (1, 0, 2))
+    of_A = xp.permute_dims(xp.reshape(A[:, :whole], (count, whole // FLOAT32_RUN, FLOAT32_RUN)), (1, 0, 2))
     of_V = xp.reshape(columns[:whole, :], (-1, FLOAT32_RUN, k))
     return xp.sum(xp.matmul(of_A, of_V), axis=0, dtype=wide) + rest
 
@@ -492,7 +492,7 @@ def _jax_by_runs(jnp: Any, precision: Any, A: Any, V: Any) -> Any:
     if A.dtype == np.float64 or A.shape[1] <= FLOAT32_RUN:
         return jnp.matmul(A, V.T, precision=precision)[None]
     whole = A.shape[1] // FLOAT32_RUN * FLOAT32_RUN
-    of_A = A[:, :whole].reshape(A.shape[0], -1, FLOAT32_RUN).transpose(1, 0, 2)
-    of_V = V[:, :whole].reshape(V.shape[0], -1, FLOAT32_RUN).transpose(1, 2, 0)
+    of_A = A[:, :whole].reshape(A.shape[0], whole // FLOAT32_RUN, FLOAT32_RUN).transpose(1, 0, 2)
+    of_V = V[:, :whole].reshape(V.shape[0], whole // FLOAT32_RUN, FLOAT32_RUN).transpose(1, 2, 0)
     rest = jnp.matmul(A[:, whole:], V[:, whole:].T, precision=precision)
     return jnp.concatenate([jnp.matmul(of_A, of_V, precision=precision), rest[None]])

@@ -23,6 +23,15 @@ def exact(a, b):
     return float(sum(Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a, b, strict=True)))
 
 
+@pytest.mark.parametrize("d", [63, 1024, 1025, 5000])
+def test_products_with_no_rows(xp, d):
+    """An empty memory, at the first step."""
+    v = np.random.default_rng(d).standard_normal(d)
+    got = _array.inner_products(xp(np.zeros((0, d))), [xp(v)])
+    v = v.astype(kind(xp)).astype(float)
+    np.testing.assert_allclose(got, [[v @ v]], rtol=1e-7 if xp.single else d * EPS)
+
+
 @pytest.mark.parametrize("d", [1, 63, 64, 65, 1023, 1024, 1025, 5000])
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_products(xp, d, k):
