@@ -228,8 +228,8 @@ class LSR1Update(HessianUpdateStrategy):  # type: ignore[misc]
     min_denominator : float in [0, 1)
         A pair is skipped where ``|s'(y - Bs)| < min_denominator ||s|| ||y - Bs||``.
     init_scale : {"auto"}, float or callable
-        gamma, the curvature of the initial matrix: ``y'y / |s'y|`` of the first pair, as in SciPy; a number; or a rule of
-        `mblsr1.scaling`, made anew with each pair.
+        gamma, the curvature of the initial matrix: ``y'y / |s'y|`` of the first pair, as in SciPy; a number; or a
+        rule of `mblsr1.scaling`, made anew with each pair.
 
     Raises
     ------

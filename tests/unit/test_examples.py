@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,30 @@ def test_online_stream(run):
     assert cost[-1] <= 100_000
     assert loss[-1] < 0.3 < loss[0]
     assert batch[-1] >= 8 * batch[0]
+
+
+@pytest.mark.jax
+def test_jax_pytree(run):
+    pytest.importorskip("jax")
+    v = run("jax_pytree")
+    assert [{name: part.shape for name, part in layer.items()} for layer in v["layers"]] == [
+        {"W": (a, b), "b": (b,)} for a, b in pairwise(v["sizes"])
+    ]
+    last = {name: losses[-1] for name, (_, losses, _) in v["runs"].items()}
+    assert last["MB-LSR1, blocks"] < last["Adam, rate 0.01"] < 0.6 * v["runs"]["MB-LSR1"][1][0]
+
+
+@pytest.mark.torch
+def test_torch_cnn(run):
+    pytest.importorskip("torch")
+    v = run("torch_cnn")
+    for name in ("MB-LSR1", "Adam, rate 0.01, batch 64"):
+        loss, accuracy = v["runs"][name][-1, 1:]
+        assert loss < 0.05
+        assert accuracy > 0.95
+    assert v["runs"]["MB-LSR1"][-1, 0] <= v["passes"] + 2
+    assert v["result"].n_samples <= v["passes"] * v["N"]
+    assert v["at_end"][0] < 0.05
 
 
 def test_every_script_has_a_test():
