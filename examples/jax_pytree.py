@@ -3,8 +3,8 @@ A pytree of parameters in JAX
 =============================
 
 An autoencoder squeezes the 64 pixels of scikit-learn's digits through two numbers and restores them. Its parameters are
-what a user of JAX would write, a list of dicts; `mblsr1.jax.minimize` takes the tree, differentiates the loss, compiles it and
-returns a tree.
+what a user of JAX would write, a list of dicts; `mblsr1.jax.minimize` takes the tree, differentiates the loss, compiles
+it and returns a tree.
 """
 
 from itertools import pairwise
