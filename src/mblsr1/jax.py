@@ -301,15 +301,16 @@ def _mean_over_pieces(
 ) -> Callable[..., Any]:
     """Compile a function of trees and a batch; return its mean over the pieces, as one of vectors."""
 
-    @jax.jit
     def of_piece(share: Any, data: tuple[Any, ...], piece: Tree, *vectors: Any) -> Any:
         batch = tuple(a.at[piece].get(mode="promise_in_bounds") for a in data) if data else piece
         found = function(*map(unravel, vectors), *((batch,) if takes_batch else ()))
         return jax.tree_util.tree_map(lambda x: share * x, found)
 
+    compiled = jax.jit(of_piece)
+
     def mean(*arguments: Any) -> Any:
         *vectors, pieces = arguments if takes_batch else (*arguments, [(1.0, None)])
-        parts = [of_piece(share, data, piece, *vectors) for share, piece in pieces]
+        parts = [compiled(share, data, piece, *vectors) for share, piece in pieces]
         return functools.reduce(lambda a, b: jax.tree_util.tree_map(operator.add, a, b), parts)
 
     return mean
