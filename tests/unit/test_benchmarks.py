@@ -305,6 +305,8 @@ def test_only_takes_names_and_roles():
 def test_a_missing_file_is_named_and_how_to_set_the_folder(monkeypatch, tmp_path):
     data = module("data")
     monkeypatch.delenv(data.VARIABLE, raising=False)
+    monkeypatch.setitem(sys.modules, "imblearn", None)  # nothing is downloaded
+    monkeypatch.setitem(sys.modules, "imblearn.datasets", None)
     with pytest.raises(FileNotFoundError, match=r"oil\.npz.*MBLSR1_DATA"):
         data.load("oil")
     monkeypatch.setenv(data.VARIABLE, str(tmp_path))
