@@ -187,9 +187,9 @@ class Run:
         if not (math.isfinite(outcome.f) or _array.all_finite(outcome.w)):
             self.status = Status.NON_FINITE
             return None
+        self._check_progress(outcome)  # line 10, the last that calls the user's functions: the step is made after it
         self.inner = inner
         self._commit(outcome)  # line 6
-        self._check_progress(outcome)  # line 10
         if outcome.stuck:
             self.status = Status.NO_PROGRESS
         return self._record(point, outcome)

@@ -20,7 +20,7 @@ from mblsr1.types import NAN, BatchRule, Carried, Method, Outcome, Point, Trial
 
 __all__ = ["Regime", "Rules", "SR1State", "StepRule", "scalars_of", "sr1_trust_region"]
 
-#: Steps in a row without a move, or without a gain at the smallest radius, after which the run ends.
+#: Steps without a move, or without a gain at the smallest radius, after which the run ends.
 _MAX_FAILURES = 60
 #: A change of the loss by this many eps of |f| is rounding.
 _ROUNDING = 10.0
@@ -75,7 +75,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
         radius = regime.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
         fill = _filler(oracle, trial.point, rng, state.metric)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
-        failures = state.failures + 1 if _is_idle(radius, trial, point) else 0
+        failures = _failures(state.failures, radius, trial, point, oracle.is_full)
         state = state._replace(radius=radius, failures=failures, n_restarts=state.n_restarts + restarted)
         outcome = _outcome(state, trial.point, trial, failures >= _MAX_FAILURES)
         outcome.scalars["noise"] = oracle.noise
@@ -84,10 +84,17 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
     return Method(name, init, step, True, rules.batch, overlap)
 
 
-def _is_idle(radius: RadiusState, trial: Trial, point: Point) -> bool:
-    """Whether even the smallest radius gained no more than rounding: many such steps are a silent stall."""
+def _failures(before: int, radius: RadiusState, trial: Trial, point: Point, full_batch: bool) -> int:
+    """How many steps at the smallest radius gained no more than rounding: many of them are a silent stall.
+
+    On a sample a gain may be noise: it makes up for one such step, on the whole set for all of them.
+    """
+    if radius.delta > radius.smallest:
+        return 0
     rounding = _ROUNDING * _array.loss_eps(point.w) * abs(point.f)
-    return radius.delta <= radius.smallest and trial.achieved >= -rounding
+    if trial.achieved >= -rounding:
+        return before + 1
+    return 0 if full_batch else max(before - 1, 0)
 
 
 def _filler(
