@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import array_api_compat as compat
@@ -25,6 +26,8 @@ Array = Any
 HostArray = NDArray[np.float64]
 
 _DOUBLE = float(np.finfo(np.float64).eps)
+#: torch's precision is one for all threads: what each thread found that changes it now.
+_TORCH, _PRECISIONS = Lock(), list[str]()
 
 quiet, caller_settings, with_settings = _kernels.quiet, _kernels.caller_settings, _kernels.with_settings
 
@@ -58,13 +61,8 @@ def to_numpy(x: Array) -> NDArray[Any]:
     elif compat.is_cupy_array(x):
         x = x.get()
     elif hasattr(x, "to_device") and not compat.is_jax_array(x):
-        x = _to_default_device(x)
+        x = x.to_device(namespace(x).__array_namespace_info__().default_device())
     return np.asarray(x)
-
-
-def _to_default_device(x: Array) -> Array:
-    xp = namespace(x)
-    return x.to_device(xp.__array_namespace_info__().default_device())
 
 
 def to_float(x: Array) -> float:
@@ -393,12 +391,16 @@ def _full_precision(x: Array) -> Iterator[None]:
         return
     import torch  # noqa: PLC0415
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with _TORCH:
+        _PRECISIONS.append(torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        with _TORCH:
+            before = _PRECISIONS.pop()
+            if not _PRECISIONS:  # the last thread: what comes out is what the first one found
+                torch.set_float32_matmul_precision(before)
 
 
 def _widest(xp: Any) -> Any:

@@ -32,6 +32,12 @@ WAYS = {
 COUNTS = ("nit", "nfev", "njev", "n_samples", "status", "batch_size", "n_restarts", "n_skipped")
 
 
+def environment():
+    """The environment in which a process uses the package that this one uses."""
+    places = [str(Path(mblsr1.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
 def loss_and_gradient(w, batch):
     r = A[batch] @ w - B[batch]
     return float(r @ r) / len(r) + 0.1 * float(np.cos(w).sum()), 2.0 * (A[batch].T @ r) / len(r) - 0.1 * np.sin(w)

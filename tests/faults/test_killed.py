@@ -7,23 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from killed import environment
 
 HERE = Path(__file__).parent
 
 
-def python(*arguments, **more):
-    """Run the interpreter of the tests on the package of the tests."""
-    import mblsr1
-
-    places = [str(Path(mblsr1.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **more)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_is_killed_at_50_random_moments_loses_nothing(tmp_path):
-    done = python(HERE / "killed.py", tmp_path, 50, 0, timeout=300)
+    command = [sys.executable, str(HERE / "killed.py"), str(tmp_path), "50", "0"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["kills"] == 50
