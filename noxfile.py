@@ -46,6 +46,13 @@ def distributed(session: nox.Session) -> None:
 
 
 @nox.session
+def scaling(session: nox.Session) -> None:
+    """Measure steps on 1, 2 and 4 ranks and write docs/scaling.md."""
+    session.install("-e", ".", "mpich", "mpi4py>=4", "matplotlib")
+    session.run("python", "-m", "benchmarks.scaling", *session.posargs)
+
+
+@nox.session
 def seeds(session: nox.Session) -> None:
     """Run the theorems' tests over many seeds; ``-- 500`` sets how many. About ten seconds a seed on one core."""
     session.install("-e", ".", *TESTS)

@@ -15,7 +15,7 @@ import mblsr1
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Blocks that import one of these are passed over where it is not installed.
-OPTIONAL = ("pandas", "sklearn", "matplotlib", "torch", "jax")
+OPTIONAL = ("pandas", "sklearn", "matplotlib", "torch", "jax", "mpi4py")
 
 
 def blocks(page: Path) -> list[str]:
