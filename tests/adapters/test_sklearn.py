@@ -4,6 +4,7 @@ import importlib
 import pickle
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ import mblsr1.sklearn.model
 import mblsr1.sklearn.training
 from mblsr1.sklearn import MBLSR1Classifier, MBLSR1Regressor
 from mblsr1.sklearn.network import Network, logistic, softmax, squared
+from mblsr1.sklearn.training import Passes, Patience
 
 EPS = np.finfo(np.float64).eps
 BOTH = (MBLSR1Classifier, MBLSR1Regressor)
@@ -241,6 +243,7 @@ def test_batches_of_a_hidden_layer_and_what_the_metric_is_told(monkeypatch):
         model.fit(X[:1200], y[:1200])
     assert seen["blocks"] == [(64, 16), (16,), (16, 10), (10,)]
     assert seen["batch_size"] == 256
+    assert seen["largest_share"] == 1.0
     assert model.score(X[1200:], y[1200:]) > 0.9
     assert model.n_iter_ == len(model.loss_curve_) <= 12
     MBLSR1Classifier(tol=1e-2).fit(X, y)
@@ -314,6 +317,45 @@ def test_early_stopping_keeps_the_best_weights(make, monkeypatch, capsys):
     assert printed.count("Validation score: ") == printed.count("Iteration ") == model.n_iter_
     assert f"Iteration 1, loss = {model.loss_curve_[0]:.8f}\n" in printed
     assert MBLSR1Classifier(tol=1e-1).fit(X, y).validation_scores_ is None
+
+
+def passes_of(scores, tol, first=4):
+    """Ten samples, steps of a pass each, and a validation score after each."""
+    given = iter(scores)
+    passes = Passes(10, first, Patience(lambda w: next(given), tol, 2), False)
+    for k in range(len(scores)):
+        w = np.array([float(k)])
+        if passes(SimpleNamespace(loss=1.0, n_samples=first + 10 * (k + 1), x=w)):
+            break
+    return passes
+
+
+@pytest.mark.parametrize(
+    ("scores", "tol", "best", "count"),
+    [
+        ([0.1, 0.5, 0.5, 0.5, 0.9], 0.0, 4, 5),  # an equal score is no loss where nothing must be gained
+        ([0.1, 0.5, 0.5, 0.5, 0.5, 0.9], 1e-3, 1, 5),  # of equal scores the first one's weights are kept
+        ([0.1, 0.5, 0.5005, 0.5009, 0.5012, 0.9], 1e-3, 4, 5),  # gains under tol are none, but the best is the best
+        ([0.1, 0.5, 0.4, 0.4, 0.9, 0.1], 1e-3, 4, 6),  # a gain starts the count anew
+    ],
+)
+def test_patience_ends_a_run_and_the_best_weights_are_kept(scores, tol, best, count):
+    passes = passes_of(scores, tol)
+    assert passes.best[0] == best
+    assert len(passes.scores) == count
+    assert passes.stopped == (count < len(scores))
+
+
+def test_a_pass_costs_the_samples_beside_the_start():
+    passes = Passes(10, 4, None, False)
+    for cost, loss in [(9, 8.0), (13, 4.0), (14, 3.0), (23, 2.0), (40, 1.0)]:
+        passes(SimpleNamespace(loss=loss, n_samples=cost, x=np.zeros(1)))
+    assert passes.losses == [5.0, 1.5]
+    passes(SimpleNamespace(loss=0.5, n_samples=41, x=np.zeros(1)))
+    passes.close(np.zeros(1))
+    assert passes.losses == [5.0, 1.5, 0.5]  # the third was due at 34
+    passes.close(np.zeros(1))
+    assert len(passes.losses) == 3
 
 
 @pytest.mark.parametrize("make", BOTH)
