@@ -66,7 +66,13 @@ def plain(rows: list[Row]) -> str:
     return table([*rows[0]["case"], *(HEADS.get(name, name) for name in names)], lines)
 
 
-HEADS = {"pass_ms": "one pass, ms", "gb_per_s": "GB/s", "step_ms": "step, ms"}
+HEADS = {
+    "core_ms": "core, ms",
+    "optimizer_ms": "optimizer, ms",
+    "pass_ms": "one pass, ms",
+    "gb_per_s": "GB/s",
+    "step_ms": "step, ms",
+}
 
 
 def find(rows: list[Row], **case: Any) -> dict[str, float]:
@@ -120,6 +126,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "subproblem": plain,
     "steps": plain,
     "torch_lbfgs": plain,
+    "torch_adapter": plain,
     "accuracy": plain,
     "overhead": plain,
     "memory": plain,

@@ -559,6 +559,9 @@ def test_noise_suggests_twice_the_batch_and_no_more_until_the_caller_follows():
         step(number, 8)
     assert optimizer.suggested_batch_size == 16
     assert optimizer.last_step["batch_size"] == 8
+    assert (
+        optimizer.check_progress(closure_of(model, slice(0, 50)), 50) == 16
+    )  # a check that is passed takes nothing back
     for number in range(40, 80):
         step(number, 16)
     assert optimizer.suggested_batch_size == 32
