@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["plot"]
 
 #: Told apart by readers who confuse colours (Okabe and Ito 2008).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c564b")
 _AXES = {"n_samples": "cost in sample-gradients", "step": "steps"}
 #: Beyond this many steps a running median is drawn over the single values.
 _MANY = 200
@@ -99,7 +99,7 @@ def plot(results: Any, *, against: str = "n_samples") -> Any:
             axes.set_xlabel(_AXES[against])
     if len(runs) > 1:
         handles = [axes.plot([], [], color=_colour(i))[0] for i in range(len(runs))]
-        figure.legend(handles, list(runs), loc="outside upper center", ncols=min(len(runs), 4), frameon=False)
+        figure.legend(handles, list(runs), loc="outside upper center", ncols=_in_a_row(runs), frameon=False)
     return figure
 
 
@@ -174,7 +174,8 @@ def _scale(axes: Any, scale: str, values: Vector) -> None:
     """The vertical axis that fits the values."""
     from matplotlib.ticker import EngFormatter, ScalarFormatter  # noqa: PLC0415
 
-    spread = bool((values > 0.0).all() and values.max() > 3.0 * values.min())
+    positive = values[values > 0.0]
+    spread = bool((values >= 0.0).all() and positive.size and positive.max() > 3.0 * positive.min())
     if scale == "ratio":
         axes.axhline(1.0, color="0.6", lw=0.8, zorder=0)
     elif scale == "doubling":
@@ -184,7 +185,7 @@ def _scale(axes: Any, scale: str, values: Vector) -> None:
             axes.set_yticks([values[0]])
         axes.yaxis.set_major_formatter(ScalarFormatter())
     elif scale == "log" and spread:
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")
     elif scale == "signed" and (sizes := np.abs(values[values != 0.0])).size:
         axes.set_yscale("symlog", linthresh=float(10.0 ** np.floor(np.log10(np.median(sizes)))))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -209,6 +210,11 @@ def _running_median(y: Vector, width: int) -> Vector:
 
 def _middle(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return (counts - 1) // 2, counts // 2
+
+
+def _in_a_row(names: Iterable[str]) -> int:
+    """How many names fit side by side above the sheet."""
+    return max(1, 100 // (max(map(len, names)) + 8))
 
 
 def _colour(i: int) -> str:

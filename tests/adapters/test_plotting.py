@@ -88,6 +88,14 @@ def test_columns_of_nan_and_losses_of_any_sign(tmp_path):
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_names_of_any_length_fit_and_zeros_leave_the_axis_logarithmic(tmp_path):
+    history = {"step": [1, 2, 3], "n_samples": [1, 2, 3], "loss": [1.0, 1e-6, 0.0]}
+    figure = drawn(mblsr1.plot({f"{i}, a name of {'many ' * 6}words": history for i in range(8)}), tmp_path)
+    box = figure.legends[0].get_window_extent()
+    assert 0.0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert figure.axes[0].get_yscale() == "log"
+
+
 @pytest.mark.parametrize("several", [dict, list, tuple])
 def test_several_runs(several, tmp_path):
     runs = {"default": run(), "SGD": run(method=mblsr1.sgd(0.1)), "none": run(max_steps=0)}
