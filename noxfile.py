@@ -104,3 +104,42 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
+    """Run the examples and build the pages in docs/_build; a warning is an error."""
+    session.install("-e", ".[docs]", LIBRARIES["torch"])
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small classifier with four methods."""
+    session.install(".[demo]")
+    session.run("python", "-m", "mblsr1", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the algebra in one thread and write docs/performance.md; ``-- quick`` prints few small cases alone."""
+    session.install("-e", ".[demo]", LIBRARIES["torch"])
+    session.run("python", "-m", "benchmarks.micro", *session.posargs)
+
+
+@nox.session
+def tune(session: nox.Session) -> None:
+    """Run the development bench: ``-- deterministic``, ``-- stochastic``, ``-- report``; finished runs are kept."""
+    session.install("-e", ".[bench]", LIBRARIES["torch"])
+    session.run("python", "-m", "benchmarks.tune", *session.posargs)
+
+
+@nox.session
+def experiments(session: nox.Session) -> None:
+    """Run the paper's experiments: ``-- figure1``, ``-- ablation``, ...; ``-- report`` draws and writes the page."""
+    session.install("-e", ".[demo]", LIBRARIES["torch"], "pillow", "imbalanced-learn")
+    session.run("python", "-m", "benchmarks.experiments", *session.posargs)
+
+
+@nox.session
+def kfac(session: nox.Session) -> None:
+    """Run K-FAC on the bench's tasks with fully connected networks; kfac-jax does not run with JAX 0.8 and later."""
+    session.install("-e", ".", "kfac-jax==0.0.8", "jax<0.8", "torch==2.13.0", "pytorch-optimizer", "pillow")
+    chosen = ("stochastic", "--only", "mnist,cifar10 8x8", "--methods", "K-FAC")
+    session.run("python", "-m", "benchmarks.tune", *chosen, *session.posargs)
