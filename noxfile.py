@@ -9,6 +9,9 @@ nox.options.default_venv_backend = "venv"
 
 TESTS = ["pytest>=8", "pytest-xdist", "hypothesis>=6.100", "mpmath", "array-api-strict>=2.2", "tensorboard"]
 
+#: An MPI library, for what runs under mpiexec.
+MPI = ["mpich", "mpi4py>=4"]
+
 #: What `backends` installs for a library; CuPy needs an NVIDIA GPU.
 LIBRARIES = {"torch": "torch==2.13.0", "jax": "jax", "cupy": "cupy-cuda12x"}
 
@@ -19,7 +22,7 @@ USED_WITH = {"torch": ["lightning>=2.4"]}
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit, property and driver tests, and the examples in the docstrings."""
-    session.install("-e", ".[demo,watch]", *TESTS)
+    session.install("-e", ".[demo,watch]", *TESTS, *MPI)
     session.run("pytest", "-n", "auto", *(session.posargs or ["tests"]), env={"HYPOTHESIS_PROFILE": "ci"})
     if not session.posargs:
         session.run(
@@ -34,21 +37,21 @@ def backends(session: nox.Session) -> None:
     if not set(chosen) <= set(LIBRARIES):
         session.error(f"backends: the libraries are {', '.join(LIBRARIES)}; got {' '.join(chosen)}")
     used = [package for name in chosen for package in USED_WITH.get(name, [])]
-    session.install("-e", ".", *TESTS, *(LIBRARIES[name] for name in chosen), *used)
+    session.install("-e", ".", *TESTS, *MPI, *(LIBRARIES[name] for name in chosen), *used)
     session.run("pytest", "-n", "auto", "-m", " or ".join(chosen), "tests", env={"HYPOTHESIS_PROFILE": "ci"})
 
 
 @nox.session
 def distributed(session: nox.Session) -> None:
     """Runs under mpiexec on 1, 2 and 4 ranks, in a gloo group of torch, on 8 devices of JAX; MPI comes from PyPI."""
-    session.install("-e", ".", *TESTS, "mpich", "mpi4py>=4", LIBRARIES["torch"], LIBRARIES["jax"])
+    session.install("-e", ".", *TESTS, *MPI, LIBRARIES["torch"], LIBRARIES["jax"])
     session.run("pytest", "tests/distributed", *session.posargs, env={"HYPOTHESIS_PROFILE": "ci"})
 
 
 @nox.session
 def scaling(session: nox.Session) -> None:
     """Measure steps on 1, 2 and 4 ranks and write docs/scaling.md."""
-    session.install("-e", ".", "mpich", "mpi4py>=4", "matplotlib")
+    session.install("-e", ".", *MPI, "matplotlib")
     session.run("python", "-m", "benchmarks.scaling", *session.posargs)
 
 
@@ -80,7 +83,7 @@ def mutation(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Statements and branches of src that the tests run; figures into docs/testing.md, floors 98 % and 95 %."""
-    session.install("-e", ".[demo]", *TESTS, "pytest-cov", LIBRARIES["torch"], LIBRARIES["jax"])
+    session.install("-e", ".[demo]", *TESTS, "pytest-cov", *MPI, LIBRARIES["torch"], LIBRARIES["jax"])
     measure = ("--cov", "--cov-report=term-missing:skip-covered", "--cov-report=json")
     session.run("pytest", "-n", "auto", *measure, "tests", env={"HYPOTHESIS_PROFILE": "ci"})
     session.run("python", "tests/figures.py", "coverage")

@@ -1,7 +1,7 @@
 """``python -m benchmarks.micro [quick] [PART ...] [NAME=VALUE ...]``: measure, print, keep, and write the page.
 
-Parts: kernels, subproblem, steps, torch_lbfgs, torch_adapter, accuracy, overhead, memory. NAME=VALUE picks cases, as in
-``d=1000000``. quick measures few small cases and keeps nothing. ``report`` writes docs/performance.md from what
+Parts: kernels, subproblem, steps, torch_lbfgs, torch_adapter, accuracy, overhead, memory, memory_mapped. NAME=VALUE
+picks cases, as in ``d=1000000``. quick measures few small cases and keeps nothing. ``report`` writes docs/performance.md from what
 is kept.
 """
 
@@ -15,7 +15,17 @@ from typing import Any
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # read when the libraries are loaded
 
-PARTS = ("kernels", "subproblem", "steps", "torch_lbfgs", "torch_adapter", "accuracy", "overhead", "memory")
+PARTS = (
+    "kernels",
+    "subproblem",
+    "steps",
+    "torch_lbfgs",
+    "torch_adapter",
+    "accuracy",
+    "overhead",
+    "memory",
+    "memory_mapped",
+)
 
 
 def main(arguments: list[str]) -> None:

@@ -130,6 +130,7 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "accuracy": plain,
     "overhead": plain,
     "memory": plain,
+    "memory_mapped": plain,
 }
 
 

@@ -35,6 +35,7 @@ def test_ranks_of_mpi_compute_the_same_bits(size, alone, tmp_path):
     assert_parts_of(alone["in_parts"][0], found["in_parts"])
 
 
+@pytest.mark.torch
 def test_a_gloo_group_of_two_computes_the_same_bits(alone, tmp_path):
     pytest.importorskip("torch")
     found = on_gloo(2, [*SAME, "in_parts", "failing"], tmp_path)

@@ -181,6 +181,73 @@ def test_memory_mapped_rows(tmp_path, rng):
     np.testing.assert_array_equal(x, X[y])
 
 
+class Counted:
+    """An array that keeps how many rows were read at once."""
+
+    def __init__(self, a):
+        self.a, self.shape, self.read = a, a.shape, []
+
+    def __getitem__(self, rows):
+        found = self.a[rows]
+        self.read.append(len(found))
+        return found
+
+
+def mean_square(w, batch):
+    (x,) = batch
+    e = x @ w - 1.0
+    return float(e @ e) / len(e), 2.0 * x.T @ e / len(e)
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """12,000 rows in a file, and the same in memory."""
+    x = np.random.default_rng(0).standard_normal((12_000, 3))
+    np.save(tmp_path / "x.npy", x)
+    return np.load(tmp_path / "x.npy", mmap_mode="r"), x
+
+
+def test_a_run_on_a_file_is_the_run_in_memory(mapped):
+    given = {"rng": 0, "batch_size": 100, "max_steps": 10}
+    on_file, in_memory = (
+        mblsr1.minimize(mean_square, True, np.ones(3), mblsr1.ArraySampler(x), **given) for x in mapped
+    )
+    np.testing.assert_array_equal(on_file.x, in_memory.x)
+    np.testing.assert_equal(on_file.history, in_memory.history)
+
+
+def test_only_the_rows_of_the_batches_are_read(mapped):
+    counted = Counted(mapped[0])
+    result = mblsr1.minimize(
+        mean_square, True, np.ones(3), mblsr1.ArraySampler(counted), rng=0, batch_size=100, max_steps=5, gtol=0.0,
+        overlap=0.0, steps_per_batch=2,
+    )  # fmt: skip
+    # Three batches, each read once for all its evaluations, and the sample of the batch rule's first check.
+    assert counted.read == [100, 110, 100, 100]
+    assert result.njev > 3
+
+
+def test_the_whole_set_is_read_in_chunks(mapped):
+    counted = Counted(mapped[0])
+    sampler = mblsr1.ArraySampler(counted)
+    result = mblsr1.minimize(mean_square, True, np.ones(3), sampler, rng=0, batch_size=100, gtol=1e9)
+    assert result.status == 0
+    chunks = counted.read[-3:]
+    assert chunks == [5000, 5000, 2000]
+    assert sum(counted.read[:-3]) == 100
+
+
+def test_svrg_reads_its_snapshots_in_chunks(mapped):
+    counted = Counted(mapped[0])
+    method = mblsr1.svrg(0.01, passes=0.05)
+    mblsr1.minimize(
+        mean_square, True, np.ones(3), mblsr1.ArraySampler(counted), method=method, rng=0, batch_size=100, max_steps=6,
+        gtol=0.0,
+    )  # fmt: skip
+    assert max(counted.read) == 5000
+    assert counted.read.count(5000) == 2
+
+
 def test_rows_of_another_library(rng):
     xp = pytest.importorskip("array_api_strict")
     x, y = mblsr1.ArraySampler(xp.asarray(X), xp.asarray(Y)).draw(4, rng)

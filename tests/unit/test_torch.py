@@ -18,6 +18,26 @@ every_preset = pytest.mark.parametrize("options", PRESETS.values(), ids=list(PRE
 X, Y = (torch.tensor(a) for a in MILD.data)
 
 
+def test_a_data_loader_is_a_source_of_batches():
+    """Samples of a DataLoader, joined to the size asked for, in its order; the functions see tensors."""
+    data = torch.utils.data.TensorDataset(X, Y)
+    seen = []
+
+    def loss_and_gradient(w, batch):
+        rows, labels = batch
+        seen.append(labels.clone())
+        margin = labels * (rows @ w)
+        wrong = torch.sigmoid(-margin)
+        return torch.nn.functional.softplus(-margin).mean(), rows.T @ (-labels * wrong) / len(labels)
+
+    sampler = mblsr1.LoaderSampler(lambda: torch.utils.data.DataLoader(data, batch_size=7))
+    w0 = torch.zeros(X.shape[1], dtype=X.dtype)
+    given = {"method": mblsr1.sgd(0.1), "batch_size": 10, "max_steps": 4, "gtol": 0.0}
+    result = mblsr1.minimize(loss_and_gradient, True, w0, sampler, **given)
+    assert torch.equal(torch.cat(seen[:4]), Y[:40])
+    assert result.history["loss"][-1] < result.history["loss"][0]
+
+
 def fun(w, rows=slice(None)):
     return torch.nn.functional.softplus(-Y[rows] * (X[rows] @ w)).mean() + 0.1 * (w * w).sum()
 
