@@ -1,8 +1,8 @@
 """``python -m benchmarks.micro [quick] [PART ...] [NAME=VALUE ...]``: measure, print, keep, and write the page.
 
 Parts: kernels, subproblem, steps, torch_lbfgs, torch_adapter, accuracy, overhead, memory, memory_mapped. NAME=VALUE
-picks cases, as in ``d=1000000``. quick measures few small cases and keeps nothing. ``report`` writes docs/performance.md from what
-is kept.
+picks cases, as in ``d=1000000``. quick measures few small cases and keeps nothing. ``report`` writes
+docs/performance.md from what is kept.
 """
 
 from __future__ import annotations
