@@ -67,7 +67,9 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"**": []}
+#: The tables of some pages need the width.
+_WIDE = ("index", "quickstart", "api", "algorithm", "deviations", "notation")
+html_sidebars = {name: [] for name in _WIDE}
 
 
 def draw_pictures(app: object) -> None:

@@ -15,7 +15,7 @@ import mblsr1
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Blocks that import one of these are passed over where it is not installed.
-OPTIONAL = ("pandas", "sklearn", "matplotlib", "torch", "jax", "mpi4py")
+OPTIONAL = ("pandas", "sklearn", "matplotlib", "torch", "jax", "mpi4py", "jaxopt")
 
 
 def blocks(page: Path) -> list[str]:
@@ -54,6 +54,7 @@ def with_code() -> list:
     return [pytest.param(page, marks=found, id=page.stem) for page, found in zip(pages, marks, strict=True)]
 
 
+@pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")
 @pytest.mark.parametrize("page", with_code())
 def test_the_code_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
