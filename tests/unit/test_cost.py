@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def usual_cost(name, fused):
     functions = (both, True) if fused else (lambda w, b: both(w, b)[0], lambda w, b: both(w, b)[1])
     run = mblsr1.iterate(*functions, np.zeros(D), mblsr1.ArraySampler(*data()), rng=0, max_steps=40, **RUNS[name])
     rows = [(step.n_samples, step.batch_size) for step in run]
-    return float(np.median([(b[0] - a[0]) / b[1] for a, b in zip(rows, rows[1:], strict=False)]))
+    return float(np.median([(b[0] - a[0]) / b[1] for a, b in pairwise(rows)]))
 
 
 def table(heading):
