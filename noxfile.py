@@ -106,6 +106,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Licences of all dependencies, and known vulnerabilities where the service that knows them can be asked."""
+    session.install("-e", ".[demo]", "packaging", "pip-audit>=2.7")
+    session.run("python", "tests/audit.py")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Run the examples and build the pages in docs/_build; a warning is an error."""
     session.install("-e", ".[docs]", LIBRARIES["torch"])
