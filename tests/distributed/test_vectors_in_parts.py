@@ -210,3 +210,19 @@ def test_without_a_reduction_nothing_is_exchanged():
     x = np.ones(3)
     assert _reduction.summed(x) is x
     assert (_reduction.extent(3), _reduction.largest(2.0), _reduction.everywhere(False)) == ((0, 3), 2.0, False)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_all_ranks_see_the_loss_of_rank_0(fused):
+    """Sums that a user's own library rounds otherwise on another rank must not part the ranks' decisions."""
+
+    def program(comm):
+        def fun(w):
+            return 3.0 * (1.0 + comm.rank * EPS)
+
+        with vectors_in_parts(comm) as parts:
+            given = (lambda w: (fun(w), w), True) if fused else (fun, lambda w: w)
+            value = parts.functions(*given)[0](np.ones(2))
+        return value[0] if fused else value
+
+    assert run_on(3, program) == [3.0] * 3
