@@ -1,5 +1,6 @@
 """Everything that a developer runs: ``python -m nox -s NAME``."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -117,6 +118,26 @@ def docs(session: nox.Session) -> None:
     """Run the examples and build the pages in docs/_build; a warning is an error."""
     session.install("-e", ".[docs]", LIBRARIES["torch"])
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, install the wheel, and run the README's first snippet with it."""
+    session.install("build")
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (wheel,) = folder.glob("*.whl")
+    session.install("--force-reinstall", str(wheel))
+    snippet = Path("README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    check = (
+        "from importlib.metadata import version\n"
+        "assert version('mblsr1') == mblsr1.__version__, mblsr1.__version__\n"
+        "assert 'site-packages' in mblsr1.__file__, mblsr1.__file__\n"
+        "assert result.fun < 0.05, result.fun\n"
+    )
+    with session.chdir(session.create_tmp()):  # where no source can be imported
+        session.run("python", "-c", snippet + check)
 
 
 @nox.session
