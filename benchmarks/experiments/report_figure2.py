@@ -157,12 +157,14 @@ def caption(data: str, plan: Plan, found: dict[str, Curve]) -> str:
     seconds = sum(r["result"]["cpu_seconds"] for r in records)
     seeds = sorted({len(curve.runs) for curve in found.values()})
     missing = [row for row in CURVES if row not in found]
-    rounds = ", then ".join(f"{r.epochs:g} epochs ({r.kept} stay)" for r in plan.rounds)
-    sides = "" if data == "mnist" else f", averaged to {plan.side} x {plan.side} pixels (exact-pixel subset)"
+    late = f" Not yet run: {', '.join(missing)}." if missing else ""
+    rounds = ", then ".join(
+        f"{r.epochs:g} epoch{'s' * (r.epochs != 1)} ({r.kept} stay{'s' * (r.kept == 1)})" for r in plan.rounds
+    )
+    sides = "" if data == "mnist" else f" of exact pixels, averaged to {plan.side} x {plan.side}"
     return f"""\
 - *Final runs*: {plan.n_train:,} training images{sides}, {plan.epochs:g} epochs of sample-gradients, batches of Table 2
-  {_divided(plan.divisor)}. Seeds a method: {" to ".join(map(str, seeds))} of {plan.seeds}.
-  {"Not yet run: " + ", ".join(missing) + "." if missing else ""}
+  {_divided(plan.divisor)}. Seeds a method: {" to ".join(map(str, seeds))} of {plan.seeds}.{late}
 - *Tuning*: {plan.n_tune:,} of the training images, {plan.n_held_out:,} held out, batches of Table 2
   {_divided(plan.tune_divisor)}; {rounds}; one seed.
 - Bands in the picture: smallest and largest of the seeds. Curves on {WATCHED[0]:,} training and {WATCHED[1]:,} test
@@ -217,6 +219,7 @@ def curves(data: str) -> Any:
             _draw(axes[down, 0], curve, column, lambda p: p[COST] / n_train, row, look)
             _draw(axes[down, 1], curve, column, lambda p: p[SECONDS], row, look)
     for axis in axes.flat:
+        axis.set_axisbelow(True)
         axis.grid(True, color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
     for down, name in enumerate(("training", "test")):

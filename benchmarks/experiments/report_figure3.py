@@ -93,15 +93,15 @@ def caption(done: list[str]) -> str:
     found = [r for row in done for r in records(row)]
     seconds = sum(r["result"]["cpu_seconds"] for r in found)
     missing = [row for row in ROWS if row not in done]
+    late = f" Not yet run: {', '.join(missing)}." if missing else ""
     return f"""\
 ## Figure 3: sensitivity
 
-Every setting of Table 2 for SGD and MB-LSR1, ResNet20 on {plan.n_tune:,} CIFAR-10 images of {plan.side} x {plan.side}
-pixels (averaged; exact-pixel subset), {plan.rounds[0].epochs:g} epochs of sample-gradients, all batches of Table 2
+Every setting of Table 2 for SGD and MB-LSR1, ResNet20 on {plan.n_tune:,} CIFAR-10 images of exact pixels,
+averaged to {plan.side} x {plan.side}, {plan.rounds[0].epochs:g} epochs of sample-gradients, all batches of Table 2
 divided by {plan.tune_divisor}, one seed. The runs at large batch and those of MB-LSR1 are figure 2's tuning runs.
 "default" is `Options()` with memory, batch and first radius of MB-LSR1's grid: its own first radius, 1, is not among
-them.{" Not yet run: " + ", ".join(missing) + "." if missing else ""} Guessing has accuracy .1; a thin band near it is
-no merit.
+them.{late} Guessing has accuracy .1; a thin band near it is no merit.
 
 - {described(found)}. {seconds / 60:.0f} minutes of CPU time. `python -m nox -s experiments -- figure3`.
 """
@@ -132,7 +132,10 @@ def bands() -> Any:
     import matplotlib.pyplot as plt
 
     done, n_train = complete(), PLANS[SCALE][DATA].n_tune
-    figure, axes = plt.subplots(1, len(done) + 1, figsize=(3.4 * (len(done) + 1), 4), sharey=True, layout="constrained")
+    figure, grid = plt.subplots(2, 3, figsize=(11, 6.6), sharey=True, layout="constrained")
+    axes = grid.flat[: len(done) + 1]
+    for axis in grid.flat[len(axes) :]:
+        axis.set_visible(False)
     for axis, row in zip(axes, done, strict=False):
         x, values = along([r["result"] for r in records(row)], TEST, lambda point: point[COST] / n_train)
         low, first, middle, third, high = np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0), axis=0)
@@ -142,11 +145,15 @@ def bands() -> Any:
         axis.set_title(f"{TITLES.get(row, row)}\n{len(values)} settings", fontsize=9)
         axis.set_xlabel("epochs")
     _ordered(axes[-1], done)
-    axes[0].set_ylabel("test accuracy")
+    for axis in grid[:, 0]:
+        axis.set_ylabel("test accuracy")
     for axis in axes:
+        axis.set_axisbelow(True)
         axis.grid(True, color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("Bands: all settings (light), middle half (dark), median (line)", fontsize=10, x=0.01, ha="left")
+    figure.suptitle(
+        "ResNet20 on CIFAR-10; all settings (light), middle half (dark), median (line)", fontsize=10, x=0.01, ha="left"
+    )
     return figure
 
 
