@@ -103,7 +103,7 @@ def _compared(found: dict[str, Curve], ours: str, peer: str) -> tuple[str, str]:
         f"test accuracy {found[ours].mean('test_accuracy'):.3f} against {found[peer].mean('test_accuracy'):.3f} "
         f"({peer}), difference {interval(gap)} points"
     )
-    return measured, {1: "yes", 0: "undecided", -1: "no"}[gap.sign]
+    return measured, {1: "yes", 0: "not shown", -1: "no"}[gap.sign]
 
 
 def interval(gap: Gap) -> str:
@@ -139,6 +139,10 @@ their own batch of 256, which grows. MB-LSR1 and L-SSR1-TR are `Options.paper()`
 memory, batch and radius of Table 2; they have loss and gradient apart, so a trial of their line search costs a third of
 a gradient. Cost counts everything: gradients, losses of trials and checks, SVRG's whole gradients. ResNet20's batch
 norm has the moments of the batch in training and of 500 fixed training images in an evaluation.
+
+Verdicts: better or worse where the 95 % interval of the differences, paired by seed (t), leaves zero out, else not
+shown. The best first-order method is the one with the highest mean test accuracy, which favours it. "Generalises" is
+judged by the gap between training and test accuracy, which may be 1 point above that method's.
 
 `--scale full` has the paper's sizes on a GPU, with the same code and 10 seeds; it has not been run.
 """

@@ -240,7 +240,7 @@ def test_the_verdicts_of_figure_2_follow_the_data(store):
     found = report.results("cifar10")
     assert report.best_first_order(found) == "SGD (large batch)"
     verdicts = [(claim.claim.split(")")[0], claim.holds) for claim in report.claims()]
-    assert [v for _, v in verdicts] == ["yes", "no", "undecided", "yes", "yes"]
+    assert [v for _, v in verdicts] == ["yes", "no", "not shown", "yes", "yes"]
     assert report.generalises(found, "cifar10", "SGD (large batch)").holds == "yes"
     assert report.generalises({**found, "MB-LSR1": found["default"]}, "cifar10", "SGD (large batch)").holds == "no"
 
