@@ -159,7 +159,8 @@ def caption(data: str, plan: Plan, found: dict[str, Curve]) -> str:
     """Return what was run, at what cost, and on what."""
     records = [r for r in STORE.newest().values() if r["settings"]["data"] == data]
     seconds = sum(r["result"]["cpu_seconds"] for r in records)
-    seeds = sorted({len(curve.runs) for curve in found.values()})
+    counts = {len(curve.runs) for curve in found.values()}
+    seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
     missing = [row for row in CURVES if row not in found]
     late = f" Not yet run: {', '.join(missing)}." if missing else ""
     rounds = ", then ".join(
@@ -168,11 +169,11 @@ def caption(data: str, plan: Plan, found: dict[str, Curve]) -> str:
     sides = "" if data == "mnist" else f" of exact pixels, averaged to {plan.side} x {plan.side}"
     return f"""\
 - *Final runs*: {plan.n_train:,} training images{sides}, {plan.epochs:g} epochs of sample-gradients, batches of Table 2
-  {_divided(plan.divisor)}. Seeds a method: {" to ".join(map(str, seeds))} of {plan.seeds}.{late}
+  {_divided(plan.divisor)}. Seeds a method: {seeds} of {plan.seeds}.{late}
 - *Tuning*: {plan.n_tune:,} of the training images, {plan.n_held_out:,} held out, batches of Table 2
   {_divided(plan.tune_divisor)}; {rounds}; one seed.
 - Bands in the picture: smallest and largest of the seeds. Curves on {WATCHED[0]:,} training and {WATCHED[1]:,} test
-  images; the table on {MEASURED:,} and all. Time is CPU time of one thread without evaluations, on a machine with other
+  images; their ends and the table on {MEASURED:,} and all. Time is CPU time of one thread without evaluations, on a machine with other
   work on it.
 - {described(records)}. {seconds / 60:.0f} minutes of CPU time. `python -m nox -s experiments -- figure2 --only {data}`.
 """
@@ -243,8 +244,14 @@ def _draw(axis: Any, curve: Curve, column: int, at: Callable[[list[float]], floa
 
 
 def along(runs: list[dict[str, Any]], column: int, at: Callable[[list[float]], float]) -> tuple[Any, Any]:
-    """Return common places, and one column of the curves there, a run a row."""
-    places = [[at(point) for point in run["curve"]] for run in runs]
+    """Return common places, and one column of the curves with their ends there, a run a row."""
+    curves = [[*run["curve"], _end(run)] for run in runs]
+    places = [[at(point) for point in curve] for curve in curves]
     x = np.linspace(0.0, min(p[-1] for p in places), 60)
-    rows = [np.interp(x, p, [point[column] for point in run["curve"]]) for p, run in zip(places, runs, strict=True)]
+    rows = [np.interp(x, p, [point[column] for point in curve]) for p, curve in zip(places, curves, strict=True)]
     return x, np.array(rows)
+
+
+def _end(run: dict[str, Any]) -> list[Any]:
+    """The end of a run as a point of its curve, measured on more images."""
+    return [run[name] for name in ("cost", "cpu_seconds", "loss", "train_accuracy", "test_accuracy")]

@@ -187,7 +187,7 @@ def result(held_out, test, loss=1.0, finite=True, train=0.9):
     curve = [[0, 0.0, 2.0, 0.1, 0.1], [4096, 1.0, loss, train, test]]
     return {
         "loss": loss, "finite": finite, "held_out_accuracy": held_out, "test_accuracy": test, "train_accuracy": train,
-        "curve": curve, "steps": 3, "cpu_seconds": 1.0, "machine": "a machine",
+        "curve": curve, "steps": 3, "cost": 8192, "cpu_seconds": 2.0, "machine": "a machine",
     }  # fmt: skip
 
 
@@ -243,6 +243,15 @@ def test_the_verdicts_of_figure_2_follow_the_data(store):
     assert [v for _, v in verdicts] == ["yes", "no", "not shown", "yes", "yes"]
     assert report.generalises(found, "cifar10", "SGD (large batch)").holds == "yes"
     assert report.generalises({**found, "MB-LSR1": found["default"]}, "cifar10", "SGD (large batch)").holds == "no"
+
+
+def test_curves_go_from_the_start_to_the_end_of_the_shortest_run():
+    report = experiments("report_figure2")
+    runs = [result(0.0, 0.2), {**result(0.0, 0.4), "cost": 6144}]
+    x, rows = report.along(runs, report.TEST, lambda point: point[report.COST] / 4096)
+    assert (x[0], x[-1]) == (0.0, 1.5)
+    np.testing.assert_allclose(rows[:, 0], 0.1)
+    np.testing.assert_allclose(rows[:, -1], [0.2, 0.4])
 
 
 def test_one_seed_decides_nothing():
