@@ -173,8 +173,8 @@ def caption(data: str, plan: Plan, found: dict[str, Curve]) -> str:
 - *Tuning*: {plan.n_tune:,} of the training images, {plan.n_held_out:,} held out, batches of Table 2
   {_divided(plan.tune_divisor)}; {rounds}; one seed.
 - Bands in the picture: smallest and largest of the seeds. Curves on {WATCHED[0]:,} training and {WATCHED[1]:,} test
-  images; their ends and the table on {MEASURED:,} and all. Time is CPU time of one thread without evaluations, on a machine with other
-  work on it.
+  images; their ends and the table on {MEASURED:,} and all. Time is CPU time of one thread without evaluations, on a
+  machine with other work on it.
 - {described(records)}. {seconds / 60:.0f} minutes of CPU time. `python -m nox -s experiments -- figure2 --only {data}`.
 """
 
