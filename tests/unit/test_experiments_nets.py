@@ -176,8 +176,9 @@ def test_a_run_that_leaves_the_numbers_is_stored_as_such():
 def store(monkeypatch, tmp_path):
     """A store of its own for both figures, and a plan of two rounds."""
     f2, found = experiments("figure2"), module("store").Store("networks", tmp_path)
-    for name in ("figure2", "figure3", "training", "report_figure2", "report_figure3"):
-        monkeypatch.setattr(experiments(name), "STORE", found)
+    names = ("training", "figure2", "figure3", "report_figure2", "report_figure3")
+    for users in [experiments(name) for name in names]:  # all are imported before one is changed
+        monkeypatch.setattr(users, "STORE", found)
     plan = f2.PLANS["small"]["cifar10"]._replace(rounds=(f2.Round(1, 2), f2.Round(2, 1)), seeds=2)
     monkeypatch.setitem(f2.PLANS["small"], "cifar10", plan)
     return found
