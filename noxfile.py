@@ -169,6 +169,13 @@ def experiments(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Make 1,000,000 steps on a small stream and write docs/reliability.md; ``-- --steps 10000 --print`` is quick."""
+    session.install("-e", ".")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
+
+
+@nox.session
 def kfac(session: nox.Session) -> None:
     """Run K-FAC on the bench's tasks with fully connected networks; kfac-jax does not run with JAX 0.8 and later."""
     session.install("-e", ".", "kfac-jax==0.0.8", "jax<0.8", "torch==2.13.0", "pytorch-optimizer", "pillow")
