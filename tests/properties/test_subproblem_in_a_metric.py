@@ -119,6 +119,30 @@ SETTINGS = {
 }  # fmt: skip
 
 
+COLUMNS = ("loss_after", "radius", "step_norm", "sigma", "rho_hat", "predicted", "slope")
+
+
+def distance(run, other, name):
+    """Largest difference in a column of the histories, each by its own entry and the column's largest."""
+    a, b = np.array(run.history[name]), np.array(other.history[name])
+    np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b), err_msg=name)
+    known = np.isfinite(b)
+    if not known.any():
+        return 0.0
+    size = np.abs(b[known])
+    return float((np.abs(a[known] - b[known]) / (size + size.max() + 1e-300)).max())
+
+
+def minimize_disturbed(fun, grad, w0, sampler, seed, **how):
+    """The run with a relative error of 2e-14 in each entry of the gradient."""
+    noise = np.random.default_rng(100 + seed)
+
+    def disturbed(w, *batch):
+        return grad(w, *batch) * (1.0 + 2e-14 * noise.standard_normal(D))
+
+    return mblsr1.minimize(fun, disturbed, w0, sampler, **how)
+
+
 @pytest.mark.parametrize("kind", ["symmetric", "cholesky", "general"])
 @pytest.mark.parametrize(("sampler", "options"), SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("seed", range(3))
@@ -126,8 +150,8 @@ def test_a_run_in_a_metric_is_a_run_on_the_transformed_problem(sampler, options,
     """f~(x) = f(C^-T x) without a metric from x0 = C'w0: the same radii, ratios and steps.
 
     Both norms of the start are under 1, so that the limits of the radius are the same. Rounding, of cond(C)^2 eps
-    = 2e-14 a step, grows by a few times in each of 12 steps; a warm start's y has a relative error of sqrt(eps)
-    cond(C)^2 = 1e-6 instead.
+    = 2e-14 a step, grows by a few times in each of 12 steps. A warm start's y are differences over sqrt(eps), and what
+    becomes of their errors depends on the run: there the bound is ten times what disturbances of 2e-14 make.
     """
     C = factor(np.random.default_rng(seed), D, kind)
     inverse = np.linalg.inv(C)
@@ -143,14 +167,15 @@ def test_a_run_in_a_metric_is_a_run_on_the_transformed_problem(sampler, options,
     there = mblsr1.minimize(over, grad_over, C.T @ w0, sampler, **how)
     here = mblsr1.minimize(fun, grad, w0, sampler, metric=rule(C), **how)
     assert here.nit == there.nit >= 8
-    tolerance = 1e-4 if options.restart_memory else 1e-8
+    tolerance = 1e-8
+    if options.restart_memory:
+        disturbed = [minimize_disturbed(over, grad_over, C.T @ w0, sampler, k, **how) for k in range(3)]
+        tolerance = 10.0 * max(distance(run, there, name) for run in disturbed for name in COLUMNS)
+        assert tolerance < 0.1
     np.testing.assert_allclose(
         here.x, inverse.T @ there.x, rtol=0, atol=tolerance * np.linalg.norm(inverse.T @ there.x)
     )
-    for name in ("loss_after", "radius", "step_norm", "sigma", "rho_hat", "predicted", "slope"):
-        column = np.array(there.history[name])
-        size = np.abs(column[np.isfinite(column)]).max(initial=1e-300)
-        np.testing.assert_allclose(here.history[name], column, rtol=tolerance, atol=tolerance * size, err_msg=name)
+    assert {name: distance(here, there, name) for name in COLUMNS if distance(here, there, name) > tolerance} == {}
     for name in ("on_boundary", "rejections", "n_pairs", "n_restarts", "n_skipped", "batch_size"):
         assert here.history[name] == there.history[name], name
 
