@@ -167,4 +167,5 @@ def _ordered(axis: Any, done: Iterable[str]) -> None:
         axis.plot(share, values, "o-", color=COLORS[row], ms=3, lw=1, label=TITLES.get(row, row))
     axis.set_title("at the end", fontsize=9)
     axis.set_xlabel("share of the settings")
-    axis.legend(frameon=False, fontsize=7)
+    legend = axis.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.05, 0.5))
+    legend.set_in_layout(False)  # in the free place beside the panel
