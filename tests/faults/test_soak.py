@@ -1,16 +1,21 @@
 """The soak, short: its measurements, and that the page shows the kept figures."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mblsr1
 
-soak = pytest.importorskip("benchmarks.soak", exc_type=ImportError)
+
+@pytest.fixture
+def soak(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    return pytest.importorskip("benchmarks.soak", exc_type=ImportError)
 
 
-def test_a_short_soak_is_flat():
+def test_a_short_soak_is_flat(soak):
     soak.soaked(mblsr1.Options(memory=4), 100)  # what is loaded at first
     for name, options in soak.WAYS.items():
         seen = soak.soaked(options, 300)
@@ -20,7 +25,7 @@ def test_a_short_soak_is_flat():
         assert seen["last_kib"] - seen["settled_kib"] < 1024, name  # of 150 steps
 
 
-def test_the_drift_is_noticed():
+def test_the_drift_is_noticed(soak):
     rows = np.random.default_rng(0).standard_normal((6, 5))
     memory = {"rows": rows, "gram": rows @ rows.T, "order": np.array([2, 0])}
     assert soak.drift(memory) < 1e-14
@@ -30,13 +35,13 @@ def test_the_drift_is_noticed():
     assert soak.drift(memory) < 1e-14
 
 
-def test_iterate_keeps_no_history():
+def test_iterate_keeps_no_history(soak):
     steps = mblsr1.iterate(soak.loss_and_gradient, True, np.zeros(soak.D), soak.Drifting(), max_steps=5, rng=0)
     last = list(steps)[-1]
     assert not any(last._run.history.values())
 
 
-def test_the_page_shows_the_kept_figures():
+def test_the_page_shows_the_kept_figures(soak):
     record = json.loads(soak.KEPT.read_text(encoding="utf-8"))
     assert f"<!-- soak -->\n{soak.table(record)}\n<!-- /soak -->" in soak.PAGE.read_text(encoding="utf-8")
     assert record["runs"]["default"]["steps"] >= 100_000
