@@ -127,3 +127,9 @@ def test_no_file_of_the_package_names_a_place_of_one_machine():
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert not any(place in text for place in ("/home/", "/root/", "C:\\\\"))
+
+
+def test_test_files_have_names_of_their_own():
+    """Two of one name cannot be collected together, and a session that skips one of them does not show it."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
