@@ -9,8 +9,8 @@ kept in `benchmarks/results/scaling`.
 ## Measured
 
 {machine}; {cores} cores for all ranks, seed {seed}. The machine's load average before the runs of 1, 2 and 4 ranks was
-{load}; under a load, times say what exchanges cost where ranks wait for their turn on a core. Four ranks on {cores} cores
-cannot be faster than {cores}, and none of this is a network's doing.
+{load}; under a load, times say what exchanges cost where ranks wait for their turn on a core. Four ranks on {cores}
+cores cannot be faster than {cores}, and none of this is a network's doing.
 
 A step of `Options()` with m = 16 on logistic loss, its batch shared out by `data_parallel`: medians, in milliseconds.
 The simulation takes processor times from the run on one rank, its ratio of wall to processor time, and from the second
