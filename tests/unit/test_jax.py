@@ -134,21 +134,33 @@ def test_compilations_are_counted():
     assert count
 
 
+def in_numpy(problem, kind):
+    """The problem with functions that compile nothing themselves, whatever the size of their batch."""
+
+    def given(function):
+        return lambda w, *rest: kind(function(*(np.asarray(x) if isinstance(x, jax.Array) else x for x in (w, *rest))))
+
+    return {k: given(v) if callable(v) and k != "sampler" else v for k, v in problem.items()}
+
+
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("sampled", [False, True], ids=["whole", "sampled"])
 def test_nothing_is_compiled_after_the_first_steps(kind, name, sampled):
-    """With 4 pairs, steps 11 to 30 use what the first ten have compiled."""
+    """With 4 pairs, steps 11 to 30 use what the first ten have compiled, also where the batch grows."""
+    jax.clear_caches()  # else what is seen depends on the tests before
     problem, how = RUNS[name]
     start = kind(np.full(problem.d, 0.5))
-    steps = mblsr1.iterate(**problem.problem(kind, sampled), w0=start, rng=0, max_steps=30, gtol=0.0, **how)
+    functions = in_numpy(problem.problem(np.asarray, sampled), kind)
+    steps = mblsr1.iterate(**functions, w0=start, rng=0, max_steps=30, gtol=0.0, **how)
     made = 0
     for _ in range(10):
         made += next(steps) is not None
     with compilations() as count:
         made += sum(1 for _ in steps)
     assert made > 12
-    # where the loss no longer tells two points apart, the gradient's norm in the metric is made for the first time
-    assert len(count) <= (name == "kronecker" and not sampled)
+    # where the loss no longer tells two points apart, the gradient's norm in the metric is made for the first time: one
+    # row times one vector, and the making of that row
+    assert len(count) <= (2 if name == "kronecker" and not sampled else 0)
 
 
 def test_compilations_do_not_grow_with_the_memory(kind):
