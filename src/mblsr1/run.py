@@ -30,7 +30,7 @@ from mblsr1.rules.exit import ExitState, exit_check
 from mblsr1.sampling import checked_sampler
 from mblsr1.types import MESSAGES, NAN, Carried, Method, Outcome, Point, Status
 
-__all__ = ["Run", "Step"]
+__all__ = ["Result", "Run", "Step"]
 
 #: Steps of a run without any budget: deterministic, from a sampler.
 _DEFAULT_STEPS = {True: 15_000, False: 1_000}
@@ -82,6 +82,17 @@ class Step:
         if not self._run.is_sound:
             raise RuntimeError("the run was interrupted in the middle of a step: go on from an earlier state")
         return self._run.snapshot(copy=True)
+
+
+class Result(OptimizeResult):  # type: ignore[misc]
+    """What a run leaves; in print the history is one line instead of all its numbers."""
+
+    def __repr__(self) -> str:
+        shown = OptimizeResult(self)
+        if "history" in shown:
+            columns = shown["history"]
+            shown["history"] = f"{len(columns)} columns of {len(columns.get('step', ()))} steps: {', '.join(columns)}"
+        return repr(shown)
 
 
 class Run:
@@ -291,7 +302,7 @@ class Run:
         if stop is not None and bool(stop) and self.status is None:
             self.status = Status.STOPPED
 
-    def result(self) -> OptimizeResult:
+    def result(self) -> Result:
         """Collect what the run leaves."""
         if self.status is Status.NON_FINITE and self.good is not None:
             self.w = self.good.w
@@ -305,7 +316,7 @@ class Run:
         self._save(state)
         status = Status.STOPPED if self.status is None else self.status
         scalar = {name: column[-1] for name, column in self.history.items() if column}
-        return OptimizeResult(
+        return Result(
             x=_array.reshape(last.w, self.problem.shape), fun=last.f,
             jac=None if last.g is None else _array.reshape(last.g, self.problem.shape),
             nit=self.step, nfev=self.counts.nfev, njev=self.counts.njev, n_samples=self.counts.n_samples,

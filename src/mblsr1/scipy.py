@@ -25,8 +25,6 @@ __all__ = ["LSR1Update", "linear_operator", "scipy_method"]
 Vector = NDArray[Any]
 
 _FIELDS = {field.name for field in dataclasses.fields(Options)}
-#: Attributes of the result, no items of it: too long to print.
-_LONG = ("history", "state")
 
 
 def scipy_method(
@@ -198,9 +196,7 @@ def _names(function: Callable[..., Any]) -> set[str]:
 
 
 def _as_in_scipy(result: OptimizeResult, spent: bool) -> None:
-    """Name the budgets as SciPy does; keep what is long out of what is printed."""
-    for name in _LONG:
-        object.__setattr__(result, name, result.pop(name))
+    """Name the budgets as SciPy does."""
     if result.status == Status.STOPPED and spent:
         result.status, result.message = int(Status.SAMPLE_BUDGET), "fun has been called maxfun times"
     elif result.status == Status.STEP_BUDGET:

@@ -1,7 +1,6 @@
 """The soak, short: its measurements, and that the page shows the kept figures."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ import mblsr1
 
 
 @pytest.fixture
-def soak(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+def soak():
     return pytest.importorskip("benchmarks.soak", exc_type=ImportError)
 
 

@@ -1,6 +1,7 @@
 """What a run returns and does: result, history, statuses, callbacks, budgets, iterate, progress bar."""
 
 import math
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -112,6 +113,17 @@ def test_history_is_columns_of_python_numbers_ready_for_pandas(how):
     frame = pandas.DataFrame(history)
     assert len(frame) == 25
     assert all(kind in "if" for kind in (t.kind for t in frame.dtypes))
+
+
+def test_a_result_prints_its_history_in_one_line():
+    for max_steps in (0, 3):
+        result = mblsr1.minimize(fun, grad, np.zeros(D), N, max_steps=max_steps, rng=0)
+        text = repr(result)
+        assert f"history: {len(result.history)} columns of {max_steps} steps" in text
+        assert text.count("\n") < 40
+        assert result.history.get("step", []) == list(range(1, max_steps + 1))
+        again = pickle.loads(pickle.dumps(result))
+        assert repr(again) == text
 
 
 @pytest.mark.parametrize("options", PRESETS.values(), ids=PRESETS)

@@ -10,8 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def model(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
+def model():
     return importlib.import_module("benchmarks.scaling.model")
 
 
@@ -40,8 +39,7 @@ def test_a_long_exchange_costs_twice_the_gradient(model):
     assert model.exchange_time(network, 1024, 999_999) == pytest.approx(2 * 10**6, rel=2e-3)
 
 
-def test_the_page_is_made_from_the_measured_times(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
+def test_the_page_is_made_from_the_measured_times():
     report = importlib.import_module("benchmarks.scaling.report")
     found = json.loads(report.RESULTS.read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
