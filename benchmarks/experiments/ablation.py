@@ -85,10 +85,7 @@ def work(job: Settings) -> None:
     network, split = task(job["set"])
     bench = Cell(network, split, size(job["batch"], len(split.y)), Budget(*job["budget"]))
     began = time.process_time()
-    runs = {
-        name: [bench.run(seed, options=bench.options(options)) for seed in job["seeds"]]
-        for name, options in variants(job["preset"]).items()
-    }
+    runs = bench.variants(variants(job["preset"]), job["seeds"])
     STORE.save(job, {
         "n_samples": len(split.y), "batch": bench.batch, "cost": bench.budget, "runs": runs,
         "cpu_seconds": round(time.process_time() - began, 2), "machine": made_on(),

@@ -87,10 +87,7 @@ def work(cell: Settings) -> None:
     network, split = task(cell["set"])
     bench = Cell(network, split, size(cell["batch"], len(split.y)), Budget(*cell["budget"]))
     began = time.process_time()
-    ours = {
-        name: [bench.run(seed, options=bench.options(options)) for seed in cell["seeds"]]
-        for name, options in OURS.items()
-    }
+    ours = bench.variants(OURS, cell["seeds"])
     sgd = tuned(bench, cell["seeds"])
     STORE.save(cell, {
         "n_samples": len(split.y), "n_test": len(split.y_test), "test_minority": int(split.y_test.sum()),
@@ -129,6 +126,12 @@ class Cell:
             )
             found = self.measured(result.x)
         return {**found, "steps": result.nit, "cost": round(float(result.n_samples))}
+
+    def variants(self, given: dict[str, mblsr1.Options], seeds: Iterable[int]) -> dict[str, list[dict[str, Any]]]:
+        """Run each of the options with each of the seeds."""
+        return {
+            name: [self.run(seed, options=self.options(options)) for seed in seeds] for name, options in given.items()
+        }
 
     def sgd(self, seed: int, setting: dict[str, float]) -> dict[str, Any]:
         """One run of SGD with momentum."""

@@ -8,6 +8,7 @@ import pytest
 from choices import RESOLVING
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ways import A, B, D, N, fun, grad
 
 import mblsr1
 from mblsr1 import LSR1, Options, TrustRegionSolution, scaling, solve_trust_region
@@ -16,11 +17,6 @@ from mblsr1.problem import Counts, Problem
 from mblsr1.rules import hybrid, radius
 from mblsr1.steps.resolve import resolve
 from mblsr1.types import Trial
-
-D, N = 4, 12
-_DATA = np.random.default_rng(8)
-A = _DATA.standard_normal((N, D))
-B = A @ _DATA.standard_normal(D) + 0.1 * _DATA.standard_normal(N)
 
 
 def two_rows(w):
@@ -44,16 +40,6 @@ WAYS = {**{k: {"options": o} for k, o in PRESETS.items()}, "warm": {"options": W
         **{k: {"method": m} for k, m in {**METHODS, **OTHERS}.items()}}  # fmt: skip
 every_preset = pytest.mark.parametrize("options", PRESETS.values(), ids=PRESETS)
 every_way = pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
-
-
-def fun(w, batch=slice(None)):
-    r = A[batch] @ w - B[batch]
-    return float(r @ r) / len(r)
-
-
-def grad(w, batch=slice(None)):
-    r = A[batch] @ w - B[batch]
-    return (2.0 / len(r)) * (A[batch].T @ r)
 
 
 # --- faults at random ------------------------------------------------------------------------------
