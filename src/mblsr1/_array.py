@@ -165,6 +165,11 @@ def detached(x: Array) -> Array:
     return x if isinstance(x, np.ndarray) or not compat.is_torch_array(x) else x.detach()
 
 
+def owned(x: Array) -> Array:
+    """Return `x` in memory that its maker cannot write to: a copy but in JAX, without history."""
+    return x if compat.is_jax_array(x) else copy(x)
+
+
 def from_host(values: NDArray[Any], like: Array) -> Array:
     """Return host numbers as an array of the library, dtype and device of `like`."""
     if isinstance(like, np.ndarray):
@@ -342,10 +347,7 @@ def products(rows: Array, vectors: Sequence[Array]) -> HostArray:
 
 
 def inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
-    """Return the (r + k, k) inner products of r rows and of k vectors with the vectors, accumulated in float64.
-
-    One pass over `rows`, one crossing to the host.
-    """
+    """Return the (r + k, k) float64 inner products of r rows and k vectors with the vectors: one pass, one crossing."""
     return _reduction.summed(_inner_products(rows, vectors))
 
 
@@ -355,8 +357,7 @@ def _inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
         return _kernels.products(host_rows, [_numpy_of(v) for v in vectors])
     if compat.is_jax_array(rows):
         runs = _jax().products(rows, tuple(vectors))
-        summed: HostArray = np.asarray(runs, dtype=np.float64).sum(axis=0)
-        return summed
+        return np.asarray(runs, dtype=np.float64).sum(axis=0)  # type: ignore[no-any-return]
     with _full_precision(rows):
         return host(_portable_products(rows, vectors))
 
@@ -434,8 +435,7 @@ def _as_numpy(x: Array) -> NDArray[Any] | None:
     if isinstance(x, np.ndarray):
         return x
     if compat.is_torch_array(x) and x.device.type == "cpu" and x.dtype in _torch_dtypes():
-        view: NDArray[Any] = x.detach().numpy()
-        return view
+        return x.detach().numpy()  # type: ignore[no-any-return]
     return None
 
 

@@ -163,7 +163,7 @@ class Problem:
         return self.checked_loss(both[0]), self.vector_of(both[1], "fun")
 
     def vector_of(self, g: Any, name: str) -> Array:
-        """Check a gradient and return it as a vector."""
+        """Check a gradient and return it as a vector of the run's own: its maker may use the memory again."""
         if not _array.is_array(g):
             raise TypeError(f"{name}: must return an array like w0, got {type(g).__name__}")
         if tuple(g.shape) != self.shape:
@@ -173,7 +173,7 @@ class Problem:
                 f"{name}: must return an array of w0's library, dtype and device {_array.spec(self.like)}, "
                 f"got {_array.spec(g)}"
             )
-        return _array.flatten(_array.detached(g))
+        return _array.flatten(_array.owned(g))
 
 
 def _finite_or_inf(loss: float) -> float:
