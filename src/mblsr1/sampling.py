@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mblsr1 import _array
 
@@ -23,6 +24,7 @@ __all__ = [
     "checked_sampler",
     "row_count",
     "row_slice",
+    "with_rows",
 ]
 
 
@@ -71,7 +73,8 @@ class ArraySampler:
     ----------
     *arrays : array (n, ...)
         Of any array library, or anything with a length that takes an index array (a SciPy
-        sparse matrix, a memory-mapped array). Lists become NumPy arrays.
+        sparse matrix, a memory-mapped array). Lists, data frames and series become NumPy arrays: rows
+        are counted by position, never by label.
 
     Examples
     --------
@@ -85,7 +88,7 @@ class ArraySampler:
     def __init__(self, *arrays: Any) -> None:
         if not arrays:
             raise ValueError("sampler: ArraySampler needs at least one array, got none")
-        arrays = tuple(_array.as_array(a) if isinstance(a, (list, tuple)) else a for a in arrays)
+        arrays = tuple(with_rows(a, "ArraySampler") for a in arrays)
         lengths = [row_count(a, "ArraySampler needs arrays") for a in arrays]
         if len(set(lengths)) > 1:
             raise ValueError(f"sampler: all arrays must have the same number of rows, got {lengths}")
@@ -181,6 +184,35 @@ class LoaderSampler:
                 f"sampler: the arrays of a loader's batch must have the same number of rows, >= 1, got {counts}"
             )
         return rows
+
+
+def with_rows(a: Any, who: str, in_order: bool = False) -> Any:
+    """Return `a` as something whose rows an index array takes by position; a TypeError says so where it is none.
+
+    `in_order` is for one whose indices are always sorted.
+    """
+    if hasattr(a, "iloc") and hasattr(a, "to_numpy"):  # pandas looks indices up as labels
+        a = a.to_numpy()
+    if isinstance(a, (list, tuple)):
+        try:
+            a = _array.as_array(a)
+        except ValueError:
+            raise TypeError(f"sampler: {who} needs arrays with rows, got a list of unequal parts") from None
+    count = row_count(a, f"{who} needs arrays")
+    if count and not (_array.is_array(a) or _takes(a, np.array([0] if in_order or count == 1 else [count - 1, 0]))):
+        raise TypeError(
+            f"sampler: {who} needs arrays with rows, which an index array takes{'' if in_order else ' in any order'}; "
+            f"got {type(a).__name__}"
+        )
+    return a
+
+
+def _takes(a: Any, indices: NDArray[np.int64]) -> bool:
+    """Whether it has rows with these indices."""
+    try:
+        return row_count(_array.take(a, indices), "") == len(indices)
+    except Exception:  # whatever a foreign object makes of indices
+        return False
 
 
 def row_slice(a: Any, start: int, stop: int) -> Any:

@@ -170,13 +170,34 @@ def test_each_rank_reads_its_own_rows_alone_and_once():
         own = rows_of_rank(comm, 200)
         X, y = (Counting(a[own]) for a in PROBLEM.data)
         fun, grad = data_parallel(PROBLEM.fun, PROBLEM.grad, comm)
-        batch = ShardedSampler(comm, X, y).draw(60, np.random.default_rng(0))
+        sampler, X.read = ShardedSampler(comm, X, y), 0
+        batch = sampler.draw(60, np.random.default_rng(0))
         fun(PROBLEM.w0, batch), grad(PROBLEM.w0, batch), fun(PROBLEM.w0, batch)
         return X.read
 
     read = run_on(4, program)
     assert sum(read) == 60
     assert min(read) > 0
+
+
+def test_lists_and_frames_are_rows_of_a_shard():
+    class Frame:
+        def __init__(self, a):
+            self.a = self.iloc = a
+            self.shape = a.shape
+
+        def to_numpy(self):
+            return self.a
+
+    def program(comm):
+        sampler = ShardedSampler(comm, [1.0, 2.0], Frame(np.array([1.0, 2.0])))
+        mine = owned(comm.rank, comm.size, 16)
+        return [sampler.draw(3, np.random.default_rng(0)).part(b) for b in mine]
+
+    for parts in run_on(2, program):
+        assert sum(len(x) for x, _ in parts) > 0
+        for x, y in parts:
+            np.testing.assert_array_equal(x, y)
 
 
 def test_a_sharded_run_continues_bit_for_bit():
@@ -282,6 +303,7 @@ def test_ranks_that_are_not_at_the_same_place_are_told_so(what):
         ((np.ones(3), np.ones(4)), ValueError, r"sampler: all arrays must have the same number of rows, got \[3, 4\]"),
         ((), ValueError, "sampler: ShardedSampler needs at least one array, got none"),
         ((3,), TypeError, "sampler: ShardedSampler needs arrays with rows, got 3"),
+        (({"x": 3},), TypeError, "sampler: ShardedSampler needs .* an index array takes; got dict"),
     ],
 )
 def test_bad_rows_of_one_rank_are_an_error_on_all(arrays, kind, text):

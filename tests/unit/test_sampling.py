@@ -181,6 +181,36 @@ def test_memory_mapped_rows(tmp_path, rng):
     np.testing.assert_array_equal(x, X[y])
 
 
+class Labelled:
+    """Rows as pandas has them: brackets look labels up, `iloc` positions."""
+
+    def __init__(self, a, labels):
+        self.a, self.shape, self.places = a, a.shape, {label: i for i, label in enumerate(labels)}
+        self.iloc = a
+
+    def __getitem__(self, labels):
+        return self.a[[self.places[label] for label in labels]]
+
+    def to_numpy(self):
+        return self.a
+
+
+def test_labels_play_no_part(rng):
+    sampler = mblsr1.ArraySampler(X, Labelled(Y, range(9, -1, -1)))
+    x, y = sampler.draw(4, rng)
+    np.testing.assert_array_equal(x, X[y])
+    np.testing.assert_array_equal(sampler.draw(10, rng)[1], Y)
+
+
+def test_frames_and_series(rng):
+    pandas = pytest.importorskip("pandas")
+    labels = np.random.default_rng(0).permutation(10)
+    sampler = mblsr1.ArraySampler(pandas.DataFrame(X, index=labels), pandas.Series(Y, index=labels))
+    x, y = sampler.draw(4, rng)
+    assert (type(x), type(y)) == (np.ndarray, np.ndarray)
+    np.testing.assert_array_equal(x, X[y])
+
+
 class Counted:
     """An array that keeps how many rows were read at once."""
 
@@ -218,9 +248,12 @@ def test_a_run_on_a_file_is_the_run_in_memory(mapped):
 
 def test_only_the_rows_of_the_batches_are_read(mapped):
     counted = Counted(mapped[0])
+    sampler = mblsr1.ArraySampler(counted)
+    assert counted.read == [2]  # whether it takes indices
+    counted.read.clear()
     result = mblsr1.minimize(
-        mean_square, True, np.ones(3), mblsr1.ArraySampler(counted), rng=0, batch_size=100, max_steps=5, gtol=0.0,
-        overlap=0.0, steps_per_batch=2,
+        mean_square, True, np.ones(3), sampler, rng=0, batch_size=100, max_steps=5, gtol=0.0, overlap=0.0,
+        steps_per_batch=2,
     )  # fmt: skip
     # Three batches, each read once for all its evaluations, and the sample of the batch rule's first check.
     assert counted.read == [100, 110, 100, 100]
@@ -234,7 +267,7 @@ def test_the_whole_set_is_read_in_chunks(mapped):
     assert result.status == 0
     chunks = counted.read[-3:]
     assert chunks == [5000, 5000, 2000]
-    assert sum(counted.read[:-3]) == 100
+    assert sum(counted.read[:-3]) == 102
 
 
 def test_svrg_reads_its_snapshots_in_chunks(mapped):
@@ -262,6 +295,18 @@ def test_the_same_seed_draws_the_same_rows_in_every_library():
     np.testing.assert_array_equal(a, np.asarray(b))
 
 
+class InOrder:
+    """A set that takes indices only in order, as those of HDF5 do."""
+
+    def __init__(self, a):
+        self.a, self.shape = a, a.shape
+
+    def __getitem__(self, indices):
+        if np.any(np.diff(indices) < 0):
+            raise TypeError("Indexing elements must be in increasing order")
+        return self.a[indices]
+
+
 @pytest.mark.parametrize(
     ("arrays", "error", "pattern"),
     [
@@ -272,6 +317,15 @@ def test_the_same_seed_draws_the_same_rows_in_every_library():
         ((np.array(3.0),), TypeError, "^sampler: ArraySampler needs arrays with rows, got array"),
         ((3,), TypeError, "^sampler: ArraySampler needs arrays with rows, got 3"),
         ((X, None), TypeError, "^sampler: ArraySampler needs arrays with rows, got None"),
+        (
+            ([[1.0], [2.0, 3.0]],),
+            TypeError,
+            "^sampler: ArraySampler needs arrays with rows, got a list of unequal parts",
+        ),
+        (({"x": X},), TypeError, "^sampler: ArraySampler needs .* an index array takes in any order; got dict"),
+        (({1, 2},), TypeError, "^sampler: ArraySampler needs .* an index array takes in any order; got set"),
+        (("ab",), TypeError, "^sampler: ArraySampler needs .* an index array takes in any order; got str"),
+        ((InOrder(Y),), TypeError, "^sampler: ArraySampler needs .* in any order; got InOrder"),
     ],
 )
 def test_bad_arrays(arrays, error, pattern):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mblsr1 import _array
 from mblsr1.distributed.blocks import BLOCKS, checked_blocks, owned
 from mblsr1.distributed.communicator import communicator, raise_everywhere
-from mblsr1.sampling import IndexSampler, row_count, row_slice
+from mblsr1.sampling import IndexSampler, row_count, row_slice, with_rows
 
 __all__ = ["ShardedBatch", "ShardedSampler", "rows_of_rank"]
 
@@ -55,7 +55,7 @@ class ShardedSampler:
     ----------
     comm : mpi4py.MPI.Comm or torch.distributed.ProcessGroup
     *arrays : array (n of this rank, ...)
-        This rank's rows; the whole set is that of rank 0, then of rank 1, and so on.
+        This rank's rows, as in `ArraySampler`; the whole set is that of rank 0, then of rank 1, and so on.
     blocks : int
         As in `data_parallel`.
 
@@ -72,8 +72,8 @@ class ShardedSampler:
 
     def __init__(self, comm: Any, *arrays: Any, blocks: int = BLOCKS) -> None:
         self.blocks, ranks = checked_blocks(blocks), communicator(comm)
-        counts = _gathered_counts(ranks, arrays)
-        self.arrays, self.n_samples = arrays, sum(counts)
+        self.arrays, counts = _counted(ranks, arrays)
+        self.n_samples = sum(counts)
         if self.n_samples < 1:
             raise ValueError("sampler: the ranks together must have at least one row, got 0")
         self.edges = _edges(counts, self.blocks)
@@ -143,16 +143,17 @@ class ShardedBatch:
         return [int(samples[i]) for samples in self._samples if len(samples) for i in (0, -1)]
 
 
-def _gathered_counts(ranks: Any, arrays: Rows) -> list[int]:
-    """Rows of every rank; an exception on all ranks where one has none to count."""
+def _counted(ranks: Any, arrays: Rows) -> tuple[Rows, list[int]]:
+    """The arrays, and the rows of every rank; an exception on all ranks where one has none to count."""
     error: Exception | None = None
     try:
+        arrays = tuple(with_rows(a, "ShardedSampler", in_order=True) for a in arrays)
         own = _common_count(arrays)
     except (TypeError, ValueError) as raised:
         own, error = -1, raised
     counts = [int(count) for count in ranks.all_gather(np.array([float(own)]))[:, 0]]
     raise_everywhere(ranks, error, [count < 0 for count in counts])
-    return counts
+    return arrays, counts
 
 
 def _common_count(arrays: Rows) -> int:
