@@ -18,9 +18,13 @@ def real(name: str, value: Any, allowed: str, test: Callable[[float], bool], kin
     text = f"{name}: must be {kind}{allowed}, got {value!r}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(text)
-    if not (math.isfinite(value) and test(float(value))):
+    try:
+        number = float(value)
+    except OverflowError:  # an int that no float can hold
+        number = math.inf
+    if not (math.isfinite(number) and test(number)):
         raise ValueError(text)
-    return float(value)
+    return number
 
 
 def positive(name: str, value: Any) -> float:

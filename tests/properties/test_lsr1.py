@@ -421,9 +421,11 @@ def test_errors_name_the_argument_and_its_range():
     ]:
         with pytest.raises(error, match=f"^{name}: {text}"):
             mblsr1.LSR1(S_, Y_, 1.0)
-    for gamma in (math.nan, math.inf, -math.inf):
-        with pytest.raises(ValueError, match=r"^gamma: must be a finite number, got"):
+    for gamma in (math.nan, math.inf, -math.inf, 1e155, 10**400):
+        with pytest.raises(ValueError, match=r"^gamma: must be a finite number of at most 1e\+152 in size, got"):
             mblsr1.LSR1(S, S, gamma)
+    with pytest.raises(TypeError, match=r"^gamma: must be a finite number"):
+        mblsr1.LSR1(S, S, "1")
     for memory in (-1, 2.0, True, "3"):
         with pytest.raises(ValueError, match=r"^memory: must be an int >= 0, got"):
             mblsr1.LSR1(S, S, 1.0, memory=memory)
@@ -540,6 +542,20 @@ def test_a_denominator_of_rounding_is_none_even_where_none_is_too_small(size):
     Y = S @ H
     Y[2] -= S[2] * (S[2] @ (Y[2] - before @ S[2]))
     assert mblsr1.LSR1(S, size * Y, -size, skip_tolerance=0.0).kept == [0, 1]
+
+
+@given(st.lists(st.integers(-60, 60), min_size=2, max_size=6), st.sampled_from([0.0, -1.0, "above"]), seeds)
+def test_curvatures_of_any_ratio_are_all_kept(powers, gamma, seed):
+    """Eigenvalues 2^p with p up to 120 apart, along the axes: no pivot of N is small beside what it is made of."""
+    lam = np.random.default_rng(seed).uniform(1.0, 2.0, len(powers)) * 2.0 ** np.array(powers)
+    gamma = 4.0 * lam.max() if gamma == "above" else gamma
+    # y - gamma s and N = lam - gamma are rounded at gamma; there is nothing else that rounds.
+    bound = 8.0 * EPS * np.maximum(lam, abs(gamma))
+    if gamma > 0.0:
+        assume(lam.min() > 1e-6 * gamma)  # else lam is lost in lam - gamma
+    B = mblsr1.LSR1(np.eye(lam.size), np.diag(lam), gamma)
+    assert B.n_skipped == 0
+    assert (np.abs(B.eigenvalues() - np.sort(lam)) <= bound[np.argsort(lam)]).all()
 
 
 def test_a_denominator_of_exactly_zero_is_none():

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from choices import RESOLVING
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ways import A, B, D, N, fun, grad
 
@@ -461,6 +461,66 @@ def test_a_pair_whose_curvature_has_no_square_is_refused():
     assert matrix.update(s, 1e130 * np.ones(3))
     gamma = scaling.ceiling()(matrix.pairs.blocks())
     assert math.isfinite(LSR1(s[None, :], 1e130 * np.ones((1, 3)), gamma=gamma).eigenvalues()[0])
+
+
+GAMMAS = {
+    "ceiling": scaling.ceiling(), "last_pair": scaling.last_pair(), "from_below": scaling.from_below(),
+    "constant": scaling.constant(-1.0), "huge": scaling.constant(1e160), "tiny": scaling.constant(5e-324),
+}  # fmt: skip
+
+
+@given(
+    st.integers(-1070, 1020), st.sampled_from(list(GAMMAS)), st.sampled_from(["sr1", "better", "smoothed", "l-bfgs"])
+)
+@example(-520, "ceiling", "better")
+@example(-520, "last_pair", "better")
+@example(0, "huge", "sr1")
+@example(-532, "ceiling", "sr1")
+@settings(max_examples=60, deadline=None)
+def test_curvature_of_any_size_with_any_matrix(power, gamma, matrix):
+    """A chained Rosenbrock function times 2^power: a run ends with a status, and not above the start."""
+    size = 2.0**power
+
+    def rosenbrock(w):
+        return size * float(np.sum(100.0 * (w[1:] - w[:-1] ** 2) ** 2 + (1.0 - w[:-1]) ** 2))
+
+    def gradient(w):
+        t, g = w[1:] - w[:-1] ** 2, np.zeros_like(w)
+        g[:-1] = -400.0 * w[:-1] * t - 2.0 * (1.0 - w[:-1])
+        g[1:] += 200.0 * t
+        return size * g
+
+    w0 = np.array([-1.2, 1.0, -1.2, 1.0])
+    for options in (
+        Options(whole_matrix=matrix, absolute=False),
+        Options.paper(whole_matrix=matrix, initial_radius=1.0),
+    ):
+        with np.errstate(all="ignore"):
+            result = mblsr1.minimize(
+                rosenbrock, gradient, w0, options=options.replace(scaling=GAMMAS[gamma], gtol=0.0), max_steps=150
+            )
+            assert result.fun <= rosenbrock(w0)
+        assert np.isfinite(result.x).all()
+
+
+def test_a_pair_whose_products_are_lost_to_underflow_is_refused():
+    """y'y is denormal, or zero where s'y is not; a y that is zero is no such pair."""
+    s = np.array([1.0, 0.0, 0.0])
+    for small in (1e-155, 1e-170, 1e-300):
+        matrix = LSR1(np.zeros((0, 3)), np.zeros((0, 3)), gamma=1.0)
+        assert not matrix.update(s, small * np.ones(3))
+        assert matrix.update(s, 0.0 * s)
+    assert matrix.update(np.array([0.0, 1.0, 0.0]), 1e-140 * np.ones(3))
+    assert not matrix.update(np.array([0.0, 0.0, 1.0]), 1e-146 * np.ones(3))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "x", None, np.ones(1), True])
+@pytest.mark.parametrize("matrix", ["sr1", "better"])
+def test_a_gamma_rule_that_returns_no_number_is_named(value, matrix):
+    options = Options(whole_matrix=matrix, scaling=lambda blocks: value if blocks.k else 1.0)
+    error = ValueError if isinstance(value, float) else TypeError
+    with pytest.raises(error, match=r"^scaling: must be a rule that returns a finite number, got"):
+        mblsr1.minimize(fun, grad, np.ones(D), options=options)
 
 
 @pytest.mark.parametrize("size", [1e-300, 1.0, 1e200, 1e300])

@@ -132,19 +132,26 @@ def test_from_below_leaves_out_a_share_of_the_largest_direction(share, gamma):
     assert scaling.from_below()(blocks_of(S, S * np.array([3.0, -2.0, 1.0]))) == pytest.approx(gamma, rel=1e-4)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_constant_errors(bad):
-    with pytest.raises(ValueError, match=r"^constant: value must be a finite number, got"):
-        scaling.constant(bad)
+@pytest.mark.parametrize(
+    ("rule", "name", "allowed", "outside"),
+    [
+        (scaling.constant, "value", "a finite number", [math.nan, math.inf, 10**400]),
+        (scaling.from_below, "fraction", r"a finite number in \(0, 1\)", [0.0, 1.0, -1.0, math.nan]),
+        (scaling.ceiling, "factor", "a finite number > 1", [1.0, 0.5, math.nan, 10**400]),
+    ],
+)
+def test_settings_out_of_range(rule, name, allowed, outside):
+    for bad in outside:
+        with pytest.raises(ValueError, match=rf"^{name}: must be {allowed}, got"):
+            rule(bad)
+    for bad in ("1.5", None, True, empty):
+        with pytest.raises(TypeError, match=rf"^{name}: must be {allowed}, got"):
+            rule(bad)
 
 
-@pytest.mark.parametrize("bad", [0.0, 1.0, -1.0, math.nan])
-def test_from_below_errors(bad):
-    with pytest.raises(ValueError, match=r"^from_below: fraction must be in \(0, 1\), got"):
-        scaling.from_below(bad)
-
-
-@pytest.mark.parametrize("bad", [1.0, 0.5, math.nan])
-def test_ceiling_errors(bad):
-    with pytest.raises(ValueError, match=r"^ceiling: factor must be > 1, got"):
-        scaling.ceiling(bad)
+@pytest.mark.parametrize("value", [1e160, -1e200, 1e152, 3.0, np.float64(-2.0), 0])
+def test_gamma_has_a_square(value):
+    gamma = scaling.gamma_of(lambda blocks: value, empty)
+    assert type(gamma) is float
+    assert gamma == (value if abs(value) <= 1e152 else math.copysign(1e152, value))
+    assert math.isfinite(gamma * gamma)

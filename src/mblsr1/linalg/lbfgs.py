@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mblsr1._array import HostArray
-from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
+from mblsr1.linalg.pairs import TINY, GramBlocks, NewPair, PairMemory
 from mblsr1.linalg.smoothed import SpectralMatrix
 from mblsr1.linalg.spectrum import Spectrum, strictly_lower
 
 __all__ = ["LBFGS", "lbfgs"]
 
-_TINY = float(np.finfo(np.float64).tiny)
 #: A pair enters where s'y exceeds this share of ||s|| ||y||.
 _CURVATURE = 1e-8
 #: Directions of span(S, Y) whose share in the normalised Gram is under this are left out.
@@ -82,7 +81,7 @@ def lbfgs(pairs: PairMemory) -> LBFGS | None:
     """Return the L-BFGS matrix of the pairs, or None where no pair has positive curvature."""
     blocks = pairs.blocks()
     sy, yy = blocks.SY.diagonal(), blocks.YY.diagonal()
-    usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > _TINY))
+    usable = np.flatnonzero((sy > _CURVATURE * np.sqrt(yy)) & (yy > TINY))
     return LBFGS(pairs, usable) if usable.size else None
 
 

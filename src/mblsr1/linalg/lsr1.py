@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from mblsr1 import _array
 from mblsr1._array import Array, HostArray
+from mblsr1.checks import real
 from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
+from mblsr1.linalg.scaling import LARGEST_GAMMA
 from mblsr1.linalg.spectrum import Spectrum, independent, unit_gram
 
 __all__ = ["LSR1"]
 
-#: A pivot of N under this share of its largest entry is rounding.
+#: A pivot of N under this share of the terms that it is the sum of is rounding.
 _PIVOT_FLOOR = 1e-15
 _MAX_REFINEMENTS = 6
 
@@ -71,8 +73,7 @@ class LSR1:
         capacity = max(S.shape[0], 10) if memory is None else memory
         if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 0:
             raise ValueError(f"memory: must be an int >= 0, got {memory!r}")
-        if not math.isfinite(gamma):
-            raise ValueError(f"gamma: must be a finite number, got {gamma!r}")
+        real("gamma", gamma, f" of at most {LARGEST_GAMMA:g} in size", lambda x: abs(x) <= LARGEST_GAMMA)
         if not 0.0 <= skip_tolerance < 1.0:
             raise ValueError(f"skip_tolerance: must be in [0, 1), got {skip_tolerance!r}")
         pairs = PairMemory(_array.zero_row(S), capacity)
@@ -326,12 +327,13 @@ def _ldl(N: HostArray) -> tuple[HostArray | None, HostArray | None]:
     factor = _cholesky(-N)
     if factor is not None:  # the usual case, and the fast one
         return -(factor.diagonal() ** 2), factor / factor.diagonal()
-    rest, least = N.copy(), _PIVOT_FLOOR * float(np.abs(N).max())
+    rest, terms = N.copy(), np.abs(N.diagonal())
     for j in range(N.shape[0]):
         pivot = rest[j, j]
-        if abs(pivot) <= least:
+        if abs(pivot) <= _PIVOT_FLOOR * terms[j]:
             return None, None
         column = rest[j + 1 :, j] / pivot
+        terms[j + 1 :] += np.abs(column * rest[j, j + 1 :])
         rest[j + 1 :, j + 1 :] -= column[:, None] * rest[j, j + 1 :]
         rest[j + 1 :, j] = column
     return rest.diagonal(), rest
@@ -340,13 +342,14 @@ def _ldl(N: HostArray) -> tuple[HostArray | None, HostArray | None]:
 def _safe_one_by_one(N: HostArray, G: HostArray, skip: float) -> list[int]:
     """Indices of the safe pairs: eliminate in time order, pass over a pair that fails."""
     safe: list[int] = []
-    least = _PIVOT_FLOOR * float(np.abs(N).max())
+    terms = np.abs(N.diagonal())
     for j in range(N.shape[0]):
         pivot, row, diagonal = N[j, j], G[j, j + 1 :].copy(), G[j, j]
-        if abs(pivot) <= max(skip * math.sqrt(max(diagonal, 0.0)), least):
+        if abs(pivot) <= max(skip * math.sqrt(max(diagonal, 0.0)), _PIVOT_FLOOR * terms[j]):
             continue
         safe.append(j)
         ratio = N[j + 1 :, j] / pivot
+        terms[j + 1 :] += np.abs(ratio * N[j, j + 1 :])
         N[j + 1 :, j + 1 :] -= ratio[:, None] * N[j, j + 1 :]
         G[j + 1 :, j + 1 :] += (ratio * diagonal - row)[:, None] * ratio - ratio[:, None] * row
     return safe

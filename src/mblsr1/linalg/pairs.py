@@ -15,9 +15,10 @@ from mblsr1._array import Array, HostArray
 __all__ = ["GramBlocks", "NewPair", "PairMemory"]
 
 
-#: Above this (||y||/||s||)^2 a pair is refused: gamma^2, and sums of k such terms, must not overflow.
-_LARGEST_CURVATURE_SQUARE = 1e300
-_TINY = float(np.finfo(np.float64).tiny)
+#: A pair is refused where (||y||/||s||)^2 is above the one, as gamma^2, and sums of k such terms, must not overflow;
+#: or under the other but not 0, as products with y have lost their digits to underflow.
+_LARGEST_CURVATURE_SQUARE, _SMALLEST_CURVATURE_SQUARE = 1e300, 1e-290
+TINY = float(np.finfo(np.float64).tiny)
 #: Columns of the Gram matrix that are made in one pass.
 _AT_ONCE = 16
 
@@ -270,8 +271,10 @@ class PairMemory:
 
 
 def _sound(pair: NewPair) -> bool:
-    """Whether a pair is finite, its s is not zero (nor lost to underflow) and its curvature has a square."""
+    """Whether a pair is finite, its s is not zero (nor lost to underflow) and its curvature is 0 or has a square."""
     finite = np.isfinite(pair.rows_s).all() and np.isfinite(pair.rows_y).all()
-    if not (finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > _TINY):
+    if not (finite and np.isfinite([pair.ss, pair.sy, pair.yy]).all() and pair.ss > TINY):
         return False
-    return float(pair.yy) / float(pair.ss) < _LARGEST_CURVATURE_SQUARE
+    if pair.yy <= TINY:
+        return bool(pair.yy == pair.sy == 0.0)
+    return _SMALLEST_CURVATURE_SQUARE < float(pair.yy) / float(pair.ss) < _LARGEST_CURVATURE_SQUARE

@@ -13,18 +13,27 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
+from mblsr1.checks import real
 from mblsr1.linalg.pairs import GramBlocks
 
-__all__ = ["ScalingRule", "ceiling", "constant", "from_below", "last_pair"]
+__all__ = ["LARGEST_GAMMA", "ScalingRule", "ceiling", "constant", "from_below", "gamma_of", "last_pair"]
 
 ScalingRule = Callable[[GramBlocks], float]
+
+#: The square of gamma, and sums of k such terms, must not overflow.
+LARGEST_GAMMA = 1e152
+
+
+def gamma_of(rule: ScalingRule, blocks: GramBlocks) -> float:
+    """Return the rule's gamma, at most 1e152 in size; a TypeError or ValueError where it is no finite number."""
+    gamma = real("scaling", rule(blocks), "", lambda x: True, "a rule that returns a finite number")
+    return min(max(gamma, -LARGEST_GAMMA), LARGEST_GAMMA)
 
 
 def constant(value: float = 1.0) -> ScalingRule:
     """Return the rule gamma = `value`, with or without pairs (the paper's matrix I at 1)."""
-    if not math.isfinite(value):
-        raise ValueError(f"constant: value must be a finite number, got {value!r}")
-    return lambda blocks: value
+    gamma = real("value", value, "", lambda x: True)
+    return lambda blocks: gamma
 
 
 def last_pair() -> ScalingRule:
@@ -51,8 +60,7 @@ def from_below(fraction: float = 0.5) -> ScalingRule:
     M is positive definite and B >= gamma I: no negative curvature that the pairs do not
     show (origin: Erway, Griffin, Marcia, Omheni). Without pairs gamma is 1.
     """
-    if not 0.0 < fraction < 1.0:
-        raise ValueError(f"from_below: fraction must be in (0, 1), got {fraction!r}")
+    fraction = real("fraction", fraction, " in (0, 1)", lambda x: 0.0 < x < 1.0)
 
     def rule(blocks: GramBlocks) -> float:
         if blocks.k == 0:
@@ -80,8 +88,7 @@ def ceiling(factor: float = 2.0) -> ScalingRule:
     With gamma above every observed curvature the SR1 denominators keep their sign.
     Without pairs gamma is 0: the first step is the longest that the radius allows.
     """
-    if not factor > 1.0:
-        raise ValueError(f"ceiling: factor must be > 1, got {factor!r}")
+    factor = real("factor", factor, " > 1", lambda x: x > 1.0)
 
     def rule(blocks: GramBlocks) -> float:
         if blocks.k == 0:

@@ -14,7 +14,7 @@ from mblsr1._array import Array
 from mblsr1.linalg.lbfgs import LBFGS, lbfgs
 from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.linalg.pairs import NewPair, PairMemory
-from mblsr1.linalg.scaling import ScalingRule
+from mblsr1.linalg.scaling import ScalingRule, gamma_of
 from mblsr1.linalg.smoothed import flat, smoothed
 from mblsr1.linalg.subproblem import SpectralMatrix, Subproblem
 
@@ -64,7 +64,7 @@ def better_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
 
     def candidates(memory: PairMemory) -> tuple[LSR1, LBFGS | None]:
         if memory.matrix is None:
-            memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance), lbfgs(memory)
+            memory.matrix = LSR1.from_memory(memory, gamma_of(scaling, memory.blocks()), skip_tolerance), lbfgs(memory)
         both: tuple[LSR1, LBFGS | None] = memory.matrix
         return both
 
@@ -105,6 +105,6 @@ def _log_error(matrix: LSR1 | LBFGS, pair: NewPair) -> float:
 def _sr1(memory: PairMemory, scaling: ScalingRule, skip_tolerance: float) -> LSR1:
     """The matrix of the pairs as they are; made once for each state of the memory."""
     if memory.matrix is None:
-        memory.matrix = LSR1.from_memory(memory, scaling(memory.blocks()), skip_tolerance)
+        memory.matrix = LSR1.from_memory(memory, gamma_of(scaling, memory.blocks()), skip_tolerance)
     matrix: LSR1 = memory.matrix
     return matrix
