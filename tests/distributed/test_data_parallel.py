@@ -224,6 +224,18 @@ class Broken(Exception):
     pass
 
 
+class Alone:
+    """A communicator of one rank."""
+
+    rank, size = 0, 1
+
+    def all_gather(self, send):
+        return send[None, :]
+
+    def all_to_all(self, send, counts):
+        return list(send)
+
+
 @pytest.mark.parametrize("where", ["fun", "grad"])
 @pytest.mark.parametrize("size", [2, 4])
 def test_an_exception_of_one_rank_stops_all(where, size):
@@ -245,6 +257,25 @@ def test_an_exception_of_one_rank_stops_all(where, size):
         assert isinstance(error, RankError)
         assert str(error) == "rank 1: Broken: the disk of rank 1 is full"
         assert error.rank == 1
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_the_program_of_one_rank_is_told_to_all(kind):
+    def program(comm):
+        def fun(w, batch):
+            if comm.rank == 0:
+                raise kind("enough")
+            return 0.0, w
+
+        try:
+            return data_parallel(fun, True, comm)[0](np.ones(3), np.arange(50))
+        except kind:
+            return kind
+
+    first, second = run_on(2, program)
+    assert first is kind
+    with pytest.raises(RankError, match=f"^rank 0: {kind.__name__}: enough"):
+        raise second
 
 
 def test_an_exception_in_a_long_gradient_stops_all():
@@ -342,6 +373,50 @@ def test_a_batch_that_cannot_be_cut(batch):
     (error,) = run_on(1, lambda comm: data_parallel(PROBLEM.fun, PROBLEM.grad, comm)[0](PROBLEM.w0, batch))
     with pytest.raises(TypeError, match=r"^batch: "):
         raise error
+
+
+@pytest.mark.parametrize(
+    ("batch", "text"),
+    [
+        ((), "sampler: data_parallel shares out batches, and this call has none; give minimize a sampler"),
+        (((np.ones((6, 2)), np.ones(5)),), r"batch: all arrays must have the same number of rows, got \[6, 5\]"),
+        ((np.arange(0),), r"batch: must have at least one row, got 0"),
+    ],
+)
+def test_a_batch_without_rows_or_with_unequal_ones(batch, text):
+    for function in data_parallel(PROBLEM.fun, PROBLEM.grad, Alone()):
+        with pytest.raises(ValueError, match=f"^{text}"):
+            function(PROBLEM.w0, *batch)
+
+
+def test_an_empty_sharded_batch():
+    def program(comm):
+        batch = ShardedSampler(comm, np.ones(4)).draw(0, np.random.default_rng(0))
+        return data_parallel(PROBLEM.fun, True, comm)[0](PROBLEM.w0, batch)
+
+    for error in run_on(2, program):
+        with pytest.raises(ValueError, match=r"^batch: must have at least one row, got 0"):
+            raise error
+
+
+def test_a_run_without_a_sampler_is_told_that_it_needs_one():
+    with pytest.raises(ValueError, match=r"^sampler: data_parallel shares out batches"):
+        mblsr1.minimize(*data_parallel(PROBLEM.fun, PROBLEM.grad, Alone()), PROBLEM.w0)
+
+
+@pytest.mark.parametrize(("rank", "size"), [(0, 0), (2, 2), (-1, 2), ("0", "2"), (None, None), (True, True)])
+def test_a_communicator_has_a_rank_and_a_size(rank, size):
+    comm = Alone()
+    comm.rank, comm.size = rank, size
+    with pytest.raises((TypeError, ValueError), match=r"^comm: must "):
+        data_parallel(PROBLEM.fun, PROBLEM.grad, comm)
+
+
+@pytest.mark.torch
+def test_the_module_of_torch_is_no_communicator():
+    dist = pytest.importorskip("torch.distributed")
+    with pytest.raises(TypeError, match=r"^comm: must be an mpi4py communicator or a torch.distributed process group"):
+        data_parallel(PROBLEM.fun, True, dist)
 
 
 @pytest.mark.parametrize("comm", [None, 4, threading])

@@ -108,6 +108,64 @@ def test_an_exception_of_one_rank_stops_all(kind):
         assert str(error) == "rank 1: OSError: no such disk"
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_the_program_of_one_rank_is_told_to_all(kind):
+    def program(comm):
+        def fun(w):
+            if comm.rank == 0:
+                raise kind("enough")
+            return 0.0
+
+        with vectors_in_parts(comm) as parts:
+            try:
+                return parts.functions(fun, lambda w: w)[0](np.ones(3))
+            except kind:
+                return kind
+
+    first, second = run_on(2, program)
+    assert first is kind
+    with pytest.raises(RankError, match=f"^rank 0: {kind.__name__}: enough"):
+        raise second
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        ((0.0, np.ones(2)), ValueError, r"fun: must return an array of w0's shape \(3,\), got shape \(2,\)"),
+        ((0.0, np.ones(3, dtype=np.float32)), TypeError, "fun: must return an array of w0's library, dtype and device"),
+        ((0.0, [1.0] * 3), TypeError, "fun: must return an array like w0, got list"),
+        ((0.0, np.ones(3), 1), TypeError, r"fun: with grad=True must return \(loss, gradient\), got tuple"),
+        ((np.ones(1), np.ones(3)), ValueError, r"fun: must return a scalar, the mean loss of the batch, got shape"),
+        (("a", np.ones(3)), TypeError, r"fun: must return a real scalar"),
+        (0.0, TypeError, r"fun: with grad=True must return \(loss, gradient\), got float"),
+    ],
+)
+def test_a_wrong_return_value_on_one_rank_is_an_error_on_all(value, kind, text):
+    def program(comm):
+        with vectors_in_parts(comm) as parts:
+            fun, grad = parts.functions(lambda w: value if comm.rank else (0.0, w), True)
+            return mblsr1.minimize(fun, grad, np.ones(3))
+
+    first, second = run_on(2, program)
+    with pytest.raises(kind, match=f"^{text}"):
+        raise second
+    with pytest.raises(RankError, match=f"^rank 1: {kind.__name__}: {text}"):
+        raise first
+
+
+def test_a_wrong_gradient_of_one_rank_is_an_error_on_all():
+    def program(comm):
+        with vectors_in_parts(comm) as parts:
+            given = parts.functions(lambda w: 0.0, lambda w: w[:2] if comm.rank else w)
+            return mblsr1.minimize(*given, np.ones(3))
+
+    first, second = run_on(2, program)
+    with pytest.raises(ValueError, match=r"^grad: must return an array of w0's shape \(3,\), got shape \(2,\)"):
+        raise second
+    with pytest.raises(RankError, match=r"^rank 1: ValueError: grad: must return"):
+        raise first
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_number_that_is_not_finite_on_one_rank_ends_the_run_on_all(bad, fused):

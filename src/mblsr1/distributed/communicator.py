@@ -58,13 +58,21 @@ def communicator(comm: Any) -> Communicator:
     """
     if hasattr(comm, "Alltoallv") and hasattr(comm, "Get_rank"):
         return _Mpi(comm)
-    if hasattr(comm, "all_gather") and hasattr(comm, "all_to_all"):
-        return comm  # type: ignore[no-any-return]
     if type(comm).__module__.startswith("torch."):
         return _Torch(comm)
+    if hasattr(comm, "all_gather") and hasattr(comm, "all_to_all") and _is_count(comm, "rank", "size"):
+        if not 0 <= comm.rank < comm.size:
+            raise ValueError(f"comm: must have 0 <= rank < size, got rank {comm.rank} of {comm.size}")
+        return comm  # type: ignore[no-any-return]
     raise TypeError(
         f"comm: must be an mpi4py communicator or a torch.distributed process group, got {type(comm).__name__}"
     )
+
+
+def _is_count(comm: Any, *names: str) -> bool:
+    """Whether these attributes are integers: in the module torch.distributed there are none."""
+    values = [getattr(comm, name, None) for name in names]
+    return all(isinstance(x, int | np.integer) and not isinstance(x, bool) for x in values)
 
 
 class _Mpi:

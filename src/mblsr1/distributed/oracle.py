@@ -101,7 +101,7 @@ class _Oracle:
         self.fun, self.grad, self.ranks, self.blocks = fun, grad, ranks, blocks
         self.nodes = [subtrees(owned(rank, ranks.size, blocks)) for rank in range(ranks.size)]
 
-    def loss(self, w: Array, batch: Any) -> float:
+    def loss(self, w: Array, *batch: Any) -> float:
         """Mean loss of the batch."""
         problem = Problem(self.fun, self.grad, None, w, True, Counts())
 
@@ -110,7 +110,7 @@ class _Oracle:
 
         return float(self._mean(w, batch, of, 1)[0])
 
-    def gradient(self, w: Array, batch: Any) -> Array:
+    def gradient(self, w: Array, *batch: Any) -> Array:
         """Mean gradient of the batch."""
         problem = Problem(self.fun, self.grad, None, w, True, Counts())
 
@@ -119,7 +119,7 @@ class _Oracle:
 
         return self._like(self._mean(w, batch, of, math.prod(w.shape)), w)
 
-    def value_and_gradient(self, w: Array, batch: Any) -> tuple[float, Array]:
+    def value_and_gradient(self, w: Array, *batch: Any) -> tuple[float, Array]:
         """Mean loss and mean gradient of the batch, from one exchange."""
         problem = Problem(self.fun, None, None, w, True, Counts())
 
@@ -133,30 +133,31 @@ class _Oracle:
     def _like(self, mean: Numbers, w: Array) -> Array:
         return _array.from_host(mean.reshape(w.shape), w)
 
-    def _mean(self, w: Array, batch: Any, of: Callable[[Any], Numbers], n: int) -> Numbers:
+    def _mean(self, w: Array, batch: tuple[Any, ...], of: Callable[[Any], Numbers], n: int) -> Numbers:
         """Mean over the batch of what `of` returns for the rows of a block, n numbers that are means themselves."""
-        own, error, seen, size = self.nodes[self.ranks.rank], None, 0, 1
+        own, seen, size = self.nodes[self.ranks.rank], 0, 1
+        error: BaseException | None = None
         sums = np.zeros((len(own), n))
         try:
-            counts, rows, seen = _cut(batch, self.blocks)
-            seen, size = zlib.crc32(_seen_of(w), seen), sum(counts)
+            counts, rows, seen = _cut(_only(batch), self.blocks)
+            seen, size = zlib.crc32(_seen_of(w), seen), _at_least_one(sum(counts))
             for row, node in zip(sums, own, strict=True):
                 row[:] = tree_sum(node, lambda b: of(rows(b)) * float(counts[b]) if counts[b] else 0.0)
-        except Exception as raised:  # whatever it is, the others wait for this rank
+        except BaseException as raised:  # whatever it is, the others wait for this rank
             error = raised
         head = np.array([float(error is not None), float(seen)])
         few = n * sum(map(len, self.nodes)) <= _AT_ONCE
         total = self._gathered(head, sums, error) if few else self._scattered(head, sums, error)
         return total / size
 
-    def _gathered(self, head: Numbers, sums: Numbers, error: Exception | None) -> Numbers:
+    def _gathered(self, head: Numbers, sums: Numbers, error: BaseException | None) -> Numbers:
         """The sum over all blocks where every rank receives everything: one exchange."""
         most, n = max(map(len, self.nodes)), sums.shape[1]
         sent = self.ranks.all_gather(np.concatenate([head, sums.ravel(), np.zeros((most - len(sums)) * n)]))
         self._check(sent[:, 0], sent[:, 1], error)
         return self._root([row[head.size :].reshape(most, n) for row in sent])
 
-    def _scattered(self, head: Numbers, sums: Numbers, error: Exception | None) -> Numbers:
+    def _scattered(self, head: Numbers, sums: Numbers, error: BaseException | None) -> Numbers:
         """The same where every rank sums a slice of the numbers, and the slices are gathered: two exchanges."""
         n, ranks = sums.shape[1], self.ranks
         cuts = [n * r // ranks.size for r in range(ranks.size + 1)]
@@ -170,13 +171,13 @@ class _Oracle:
         whole = ranks.all_gather(np.concatenate([mine, np.zeros(longest - width)]))
         return np.concatenate([row[: b - a] for row, (a, b) in zip(whole, pairwise(cuts), strict=True)])
 
-    def _check(self, failed: Iterable[float], seen: Iterable[float], error: Exception | None) -> None:
+    def _check(self, failed: Iterable[float], seen: Iterable[float], error: BaseException | None) -> None:
         """Raise on all ranks what one of them raised, and where they are not at the same place."""
         raise_everywhere(self.ranks, error, [bool(flag) for flag in failed])
         if len(set(seen)) > 1:
             raise ValueError(
                 "comm: the ranks have different iterates or batches; give all of them the same w0, options and seed "
-                "(rng=0, say), and the same data"
+                "(rng=0, say), the same data, and the same state or file of checkpoint"
             )
 
     def _root(self, sums: Sequence[Numbers]) -> Numbers:
@@ -188,6 +189,21 @@ class _Oracle:
 
 def _no_leaf(block: int) -> float:
     raise AssertionError(f"block {block} belongs to no rank")
+
+
+def _only(batch: tuple[Any, ...]) -> Any:
+    if not batch:
+        raise ValueError(
+            "sampler: data_parallel shares out batches, and this call has none; give minimize a sampler, such as the "
+            "number of samples"
+        )
+    return batch[0]
+
+
+def _at_least_one(count: int) -> int:
+    if count < 1:
+        raise ValueError(f"batch: must have at least one row, got {count}")
+    return count
 
 
 def _cut(batch: Any, blocks: int) -> tuple[list[int], Callable[[int], Any], int]:
@@ -203,7 +219,10 @@ def _cut(batch: Any, blocks: int) -> tuple[list[int], Callable[[int], Any], int]
             "batch: data_parallel cuts index arrays, tuples of arrays with rows, and the batches of a ShardedSampler; "
             f"got {batch!r:.60}"
         )
-    n = row_count(arrays[0], "a batch must be an array or a tuple of arrays")
+    lengths = [row_count(a, "a batch must be an array or a tuple of arrays") for a in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"batch: all arrays must have the same number of rows, got {lengths}")
+    n = lengths[0]
     edges = [n * b // blocks for b in range(blocks + 1)]
 
     def rows(b: int) -> Any:

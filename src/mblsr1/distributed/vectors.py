@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mblsr1 import _array, _reduction
 from mblsr1._array import Array
 from mblsr1.distributed.communicator import Communicator, communicator, raise_everywhere
+from mblsr1.problem import Counts, Problem
 
 __all__ = ["Parts", "vectors_in_parts"]
 
@@ -113,28 +114,45 @@ class Parts:
         fun, grad
             For `minimize`. They raise a `RankError` where another rank's function raised an exception.
         """
-        if grad is True:
-            return self._stopping_all(fun, lambda both: both[0], lambda loss, both: (loss, both[1])), True
-        if not (callable(fun) and callable(grad)):
+        if not (callable(fun) and (callable(grad) or grad is True)):
             raise TypeError(f"fun, grad: must be callables, or grad True, got {fun!r:.60} and {grad!r:.60}")
-        of_loss = self._stopping_all(fun, lambda loss: loss, lambda loss, _: loss)
-        return of_loss, self._stopping_all(grad, lambda g: 0.0, lambda _, g: g)
+        if grad is True:
+            return self._stopping_all(fun, _checked_both, lambda loss, both: (loss, both[1])), True
+        of_loss = self._stopping_all(fun, _checked_loss, lambda loss, _: loss)
+        return of_loss, self._stopping_all(grad, _checked_gradient, lambda _, g: g)
 
     def _stopping_all(
-        self, function: Callable[..., Any], loss_in: Callable[[Any], Any], with_loss: Callable[[float, Any], Any]
+        self,
+        function: Callable[..., Any],
+        loss_in: Callable[[Problem, Any], float],
+        with_loss: Callable[[float, Any], Any],
     ) -> Callable[..., Any]:
         def call(w: Array, *batch: Any) -> Any:
-            error, value, loss = None, None, 0.0
+            error: BaseException | None = None
+            value, loss = None, 0.0
             try:
                 value = function(w, *batch)
-                loss = _array.to_float(loss_in(value))
-            except Exception as raised:  # whatever it is, the others wait for this rank
+                loss = loss_in(Problem(function, None, None, w, bool(batch), Counts()), value)
+            except BaseException as raised:  # whatever it is, the others wait for this rank
                 error = raised
             heads = self.gather(np.array([float(error is not None), loss]))
             raise_everywhere(self._ranks, error, [bool(flag) for flag in heads[:, 0]])
             return with_loss(float(heads[0, 1]), value)
 
         return call
+
+
+def _checked_loss(problem: Problem, loss: Any) -> float:
+    return _array.to_float(problem.checked_loss(loss))
+
+
+def _checked_gradient(problem: Problem, g: Any) -> float:
+    problem.vector_of(g, "grad")
+    return 0.0
+
+
+def _checked_both(problem: Problem, both: Any) -> float:
+    return _array.to_float(problem.both_of(both)[0])
 
 
 def _reduction_of(parts: Parts, x: Numbers) -> Numbers:
