@@ -158,12 +158,21 @@ class Problem:
 
     def both_of(self, both: Any) -> tuple[Any, Array]:
         """Check what a fused function returns: the loss, and the gradient as a vector."""
+        loss, g = self.checked_both(both)
+        return loss, _array.flatten(_array.owned(g))
+
+    def checked_both(self, both: Any) -> tuple[Any, Array]:
+        """Return loss and gradient of a fused function if they are what they must be."""
         if not (isinstance(both, tuple) and len(both) == 2):
             raise TypeError(f"fun: with grad=True must return (loss, gradient), got {type(both).__name__}")
-        return self.checked_loss(both[0]), self.vector_of(both[1], "fun")
+        return self.checked_loss(both[0]), self.checked_gradient(both[1], "fun")
 
     def vector_of(self, g: Any, name: str) -> Array:
         """Check a gradient and return it as a vector of the run's own: its maker may use the memory again."""
+        return _array.flatten(_array.owned(self.checked_gradient(g, name)))
+
+    def checked_gradient(self, g: Any, name: str) -> Array:
+        """Return a gradient if it is an array like w0."""
         if not _array.is_array(g):
             raise TypeError(f"{name}: must return an array like w0, got {type(g).__name__}")
         if tuple(g.shape) != self.shape:
@@ -173,7 +182,7 @@ class Problem:
                 f"{name}: must return an array of w0's library, dtype and device {_array.spec(self.like)}, "
                 f"got {_array.spec(g)}"
             )
-        return _array.flatten(_array.owned(g))
+        return g
 
 
 def _finite_or_inf(loss: float) -> float:

@@ -115,7 +115,7 @@ class _Oracle:
         problem = Problem(self.fun, self.grad, None, w, True, Counts())
 
         def of(rows: Any) -> Numbers:
-            return _array.host(problem.vector_of(self.grad(w, rows), "grad"))
+            return _array.host(_array.flatten(problem.checked_gradient(self.grad(w, rows), "grad")))
 
         return self._like(self._mean(w, batch, of, math.prod(w.shape)), w)
 
@@ -124,8 +124,8 @@ class _Oracle:
         problem = Problem(self.fun, None, None, w, True, Counts())
 
         def of(rows: Any) -> Numbers:
-            loss, g = problem.both_of(self.fun(w, rows))
-            return np.concatenate([[_array.to_float(loss)], _array.host(g)])
+            loss, g = problem.checked_both(self.fun(w, rows))
+            return np.concatenate([[_array.to_float(loss)], _array.host(_array.flatten(g))])
 
         both = self._mean(w, batch, of, 1 + math.prod(w.shape))
         return float(both[0]), self._like(both[1:], w)

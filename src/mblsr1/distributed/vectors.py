@@ -147,12 +147,12 @@ def _checked_loss(problem: Problem, loss: Any) -> float:
 
 
 def _checked_gradient(problem: Problem, g: Any) -> float:
-    problem.vector_of(g, "grad")
+    problem.checked_gradient(g, "grad")
     return 0.0
 
 
 def _checked_both(problem: Problem, both: Any) -> float:
-    return _array.to_float(problem.both_of(both)[0])
+    return _array.to_float(problem.checked_both(both)[0])
 
 
 def _reduction_of(parts: Parts, x: Numbers) -> Numbers:
