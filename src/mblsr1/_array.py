@@ -171,15 +171,16 @@ def owned(x: Array) -> Array:
 
 
 def from_host(values: NDArray[Any], like: Array) -> Array:
-    """Return host numbers as an array of the library, dtype and device of `like`."""
+    """Return host numbers as an array of the library and device of `like`, in its dtype unless they are integers."""
+    dtype = None if values.dtype.kind in "biu" else like.dtype
     if isinstance(like, np.ndarray):
-        return np.asarray(values, dtype=like.dtype)
-    return namespace(like).asarray(values, dtype=like.dtype, device=device(like))
+        return np.asarray(values, dtype=dtype)
+    return namespace(like).asarray(values, dtype=dtype, device=device(like))
 
 
 def adopt(x: Array, like: Array) -> Array:
-    """Return a copy of `x`, maybe a host array, in the library, dtype and device of `like`."""
-    return copy(x) if same_kind(x, like) else copy(from_host(host(x), like))
+    """Return a copy of `x`, maybe a host array, in library and device of `like`, in its dtype unless an integer's."""
+    return copy(x) if same_kind(x, like) else copy(from_host(to_numpy(x), like))
 
 
 def normal(rng: np.random.Generator, like: Array) -> Array:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
-from mblsr1.checkpoint import CheckpointFile
+from mblsr1.checkpoint import CheckpointFile, writable_path
 from mblsr1.checks import real
 from mblsr1.methods.presets import Options
 from mblsr1.sampling import Sampler
@@ -118,9 +116,4 @@ def checked_checkpoint(checkpoint: Any, every: Any) -> CheckpointFile | None:
     every = real("checkpoint_every", every, " >= 0, in seconds", lambda x: x >= 0.0)
     if checkpoint is None:
         return None
-    if not isinstance(checkpoint, str | os.PathLike) or not isinstance(os.fspath(checkpoint), str):
-        raise TypeError(f"checkpoint: must be None or the path of a file, got {checkpoint!r:.60}")
-    path = Path(checkpoint)
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"checkpoint: must be a file in a folder that exists, got {os.fspath(path)!r}")
-    return CheckpointFile(path, every)
+    return CheckpointFile(writable_path("checkpoint", checkpoint), every)

@@ -6,15 +6,16 @@ SHA-256 over everything else, which tells damage; it is no signature.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +32,7 @@ _FORMAT = 2
 _HEADER = "mblsr1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """Where a run stands: enough to continue it bit for bit, on the same machine and versions.
 
@@ -72,13 +73,17 @@ def to_tree(value: Any, copy: bool) -> Any:
 
 
 def from_tree(template: Any, tree: Any, like: Array) -> Any:
-    """Fill a fresh object of `template`'s structure from a tree; vectors become arrays like `like`."""
+    """Fill a fresh object of `template`'s structure from a tree.
+
+    Arrays come in the library of the template's, or of `like` where it has none there, floating ones in its dtype.
+    """
     if hasattr(template, "restore"):
         return template.restore(tree)
     if hasattr(template, "_asdict"):
         return type(template)(**{key: from_tree(item, tree[key], like) for key, item in template._asdict().items()})
     if _array.is_array(tree) and not np.isscalar(tree):
-        return _array.adopt(tree, like)
+        has_array = _array.is_array(template) and not np.isscalar(template)
+        return _array.adopt(tree, template if has_array else like)
     return tree
 
 
@@ -95,13 +100,15 @@ def save_state(path: str | os.PathLike[str], state: State) -> None:
     Raises
     ------
     TypeError
-        Where `state` is not a State.
+        Where `path` is no path, `state` no State, or an entry of a method's own state cannot be written.
+    ValueError
+        Where `path` is a folder, or in a folder that does not exist.
     OSError
         Where the file cannot be written; one that was there is as it was.
     """
     if not isinstance(state, State):
         raise TypeError(f"state: must be result.state or step.state, got {type(state).__name__}")
-    _write(Path(path), {"state": state.tree})
+    _write(writable_path("path", path), {"state": state.tree})
 
 
 def load_state(path: str | os.PathLike[str]) -> State:
@@ -113,12 +120,35 @@ def load_state(path: str | os.PathLike[str]) -> State:
 
     Raises
     ------
+    TypeError
+        Where `path` is no path.
     ValueError
         Where the file is not a complete state: of another kind, cut off, or changed.
-    FileNotFoundError
-        Where there is none.
+    OSError
+        Where it cannot be read; FileNotFoundError where there is none.
     """
-    return State(_load(Path(path), "path")["state"])
+    return State(_load(_path("path", path), "path")["state"])
+
+
+def writable_path(argument: str, path: Any) -> Path:
+    """Return the absolute path of a file in a folder that exists; an error that names the argument otherwise."""
+    place = _path(argument, path)
+    try:
+        if not place.is_dir() and place.parent.is_dir():
+            return place
+    except OSError as error:  # a name that is too long for the system
+        raise ValueError(
+            f"{argument}: must be the path of a file, got {os.fspath(path)!r} ({error.strerror})"
+        ) from None
+    raise ValueError(f"{argument}: must be a file in a folder that exists, got {os.fspath(path)!r}")
+
+
+def _path(argument: str, path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise TypeError(f"{argument}: must be the path of a file, got {path!r:.60}")
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{argument}: must be the path of a file, got {path!r:.60}")
+    return Path(os.path.abspath(path))
 
 
 class CheckpointFile:
@@ -134,12 +164,13 @@ class CheckpointFile:
     def __init__(self, path: str | os.PathLike[str], every: float) -> None:
         self.path, self.every = Path(path), every
         self._written = time.monotonic()
+        self._is_there = False
 
     def load(self) -> dict[str, Any] | None:
         """Read what the file holds; None where there is none. What a killed run left half written goes."""
-        for part in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):
-            part.unlink(missing_ok=True)
-        return _load(self.path, "checkpoint") if self.path.exists() else None
+        _remove_parts(Path(os.path.realpath(self.path)))
+        self._is_there = self.path.exists()
+        return _load(self.path, "checkpoint") if self._is_there else None
 
     @property
     def is_due(self) -> bool:
@@ -147,11 +178,15 @@ class CheckpointFile:
         return time.monotonic() - self._written >= self.every
 
     def save(self, tree: Mapping[str, Any]) -> None:
-        """Write; a disk that is full ends no run, so that is a warning, and the file stays what it was."""
+        """Write. A place where no file can be is an error at once; later a full disk ends no run, and is a warning."""
         try:
             _write(self.path, tree)
+            self._is_there = True
         except OSError as error:
-            warnings.warn(f"checkpoint: {os.fspath(self.path)!r} was not written: {error}", RuntimeWarning, 2)
+            text = f"checkpoint: {os.fspath(self.path)!r} was not written: {error}"
+            if not self._is_there:
+                raise OSError(text) from error
+            warnings.warn(text, RuntimeWarning, 2)
         self._written = time.monotonic()
 
 
@@ -204,6 +239,15 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
+def _remove_parts(path: Path) -> None:
+    """Remove what killed runs left half written beside a file."""
+    name = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}\.part")
+    with suppress(OSError):  # of another user, or in a folder that is not there
+        for part in path.parent.iterdir():
+            if name.fullmatch(part.name) and part.is_file():
+                part.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Bring the renaming to the disk, where the system opens folders."""
     if os.name == "nt":
@@ -223,9 +267,8 @@ def _load(path: Path, argument: str) -> dict[str, Any]:
             version = header["format"]
             tree = _nested({**header["numbers"], **arrays}) if version == _FORMAT else {}
         except Exception as error:  # whatever the parsers of zip, npy and JSON make of a foreign file
-            raise ValueError(
-                f"{argument}: {os.fspath(path)!r} is not a complete state of mblsr1 ({error or type(error).__name__})"
-            ) from error
+            reason = "it holds objects of Python" if "pickle" in str(error) else error or type(error).__name__
+            raise ValueError(f"{argument}: {os.fspath(path)!r} is not a complete state of mblsr1 ({reason})") from error
     if version != _FORMAT:
         raise ValueError(f"{argument}: {os.fspath(path)!r} has format {version}, this version reads {_FORMAT}")
     return tree
@@ -233,9 +276,10 @@ def _load(path: Path, argument: str) -> dict[str, Any]:
 
 def _read(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and arrays of a file; an error where it is another file or only part of one."""
+    if not zipfile.is_zipfile(stream):
+        raise ValueError("it is no .npz file, or only a part of one")
+    stream.seek(0)
     file = np.load(stream, allow_pickle=False)
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError("it holds a single array")
     header = json.loads(file[_HEADER].tobytes().decode())
     if header["format"] != _FORMAT:
         return header, {}
@@ -266,17 +310,29 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
         node[name] = value
-    if "state" not in tree:
+    if not isinstance(tree.get("state"), dict):
         raise ValueError("it holds no state")
     return tree
 
 
 def _flatten(prefix: str, tree: Mapping[str, Any], arrays: dict[str, Any], numbers: dict[str, Any]) -> None:
     for key, value in tree.items():
-        name = prefix + key
-        if isinstance(value, dict):
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
             _flatten(name + "/", value, arrays, numbers)
         elif _array.is_array(value) and not np.isscalar(value):
             arrays[name] = _array.to_numpy(value)
         else:
             numbers[name] = value.item() if isinstance(value, np.generic) else value
+            _check_entry(name, numbers[name])
+
+
+def _check_entry(name: str, value: Any) -> None:
+    """Raise a TypeError that names an entry which cannot be written."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"state: the entry {name.removeprefix('state/')!r} must be an array, a number, text, None, a list of "
+            f"numbers, or a dict or NamedTuple of these, got {value!r:.60} ({error})"
+        ) from error

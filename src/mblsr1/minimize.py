@@ -139,7 +139,8 @@ def iterate(
     Parameters
     ----------
     fun, grad, w0, sampler, **arguments
-        As in :func:`minimize`; there is no `disp`. No history is kept, in the file of `checkpoint` neither.
+        As in :func:`minimize`; there is no `disp`. No history is kept, in the file of `checkpoint` neither. A loop that
+        is left by ``break`` writes that file when the generator is closed: at once where nothing else refers to it.
 
     Yields
     ------

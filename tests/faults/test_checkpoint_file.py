@@ -350,8 +350,8 @@ def test_a_state_of_another_kind_is_refused_with_what_it_lacks():
 
 
 BAD_ARGUMENTS = [
-    ({"checkpoint": 3}, TypeError, "checkpoint: must be None or the path of a file, got 3"),
-    ({"checkpoint": b"run.npz"}, TypeError, "checkpoint: must be None or the path of a file"),
+    ({"checkpoint": 3}, TypeError, "checkpoint: must be the path of a file, got 3"),
+    ({"checkpoint": b"run.npz"}, TypeError, "checkpoint: must be the path of a file"),
     ({"checkpoint": "."}, ValueError, "checkpoint: must be a file in a folder that exists, got '.'"),
     ({"checkpoint": "no/such/run.npz"}, ValueError, "checkpoint: must be a file in a folder that exists"),
     ({"checkpoint_every": "60"}, TypeError, "checkpoint_every: must be a finite number >= 0, in seconds, got '60'"),

@@ -137,3 +137,55 @@ def test_a_state_knows_its_iterate_and_its_step():
     assert result.state.step == 2
     assert result.state.x.shape == (2, 3)
     assert repr(result.state) == "State(method='mb-lsr1', step=2)"
+
+
+class Empty(NamedTuple):
+    pass
+
+
+def test_an_empty_part_comes_back(tmp_path):
+    tree = there_and_back({"a": to_tree(Empty(), copy=True), "b": {"c": {}}}, tmp_path / "s")
+    assert tree == {"a": {}, "b": {"c": {}}}
+    assert from_tree(Empty(), tree["a"], LIKE) == Empty()
+
+
+@pytest.mark.parametrize("dtype", ["i4", "i8", "u1", "?"])
+@pytest.mark.parametrize("template", [None, np.zeros(3)])
+def test_integers_stay_integers(dtype, template):
+    largest = np.iinfo(dtype).max if dtype != "?" else True
+    whole = np.array([0, 1, largest], dtype=dtype)
+    back = from_tree(Inner(template, 0.0), {"vector": whole, "number": 1.0, "nothing": None}, LIKE)
+    assert back.vector.dtype == whole.dtype
+    np.testing.assert_array_equal(back.vector, whole)
+
+
+@pytest.mark.torch
+def test_integers_stay_integers_in_torch_and_host_arrays_stay_on_the_host():
+    torch = pytest.importorskip("torch")
+    whole, sums = np.array([1, 2**62 + 1]), np.array([0.1, 0.2])
+    template = Inner(None, 0.0, np.zeros(2))
+    back = from_tree(template, {"vector": whole, "number": 1.0, "nothing": sums}, torch.zeros(3, dtype=torch.float32))
+    assert back.vector.dtype == torch.int64
+    assert back.vector.tolist() == whole.tolist()
+    assert isinstance(back.nothing, np.ndarray)
+    assert back.nothing.tobytes() == sums.tobytes()
+
+
+def test_sums_in_double_precision_keep_it_beside_single_vectors():
+    template = Inner(np.zeros(3), 0.0)
+    back = from_tree(template, {"vector": np.full(3, 0.1), "number": 1.0, "nothing": None}, np.zeros(3, dtype="f4"))
+    assert back.vector.dtype == np.float64
+    assert back.vector.tolist() == [0.1] * 3
+
+
+@pytest.mark.parametrize("value", [[np.ones(2)], 1j, {1, 2}, (np.ones(2), 1), object()], ids=type)
+def test_an_entry_that_cannot_be_written_is_named(value, tmp_path):
+    with pytest.raises(TypeError, match=r"^state: the entry 'inner/parts' must be an array, a number, text"):
+        mblsr1.save_state(tmp_path / "s", State({"inner": to_tree({"parts": value}, copy=True)}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_states_can_be_put_into_a_set():
+    one, other = State({"a": np.ones(2)}), State({"a": np.ones(2)})
+    assert len({one, other, one}) == 2
+    assert one != other
