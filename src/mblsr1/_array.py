@@ -475,8 +475,7 @@ def _jax() -> _JaxKernels:
 
     def products(rows: Any, vectors: Any) -> Any:
         V = jnp.stack(vectors)
-        parts = [_jax_by_runs(jnp, full, A, V) for A in (rows, V)]
-        return jnp.concatenate(parts, axis=1)
+        return jnp.concatenate([_jax_by_runs(jnp, full, A, V) for A in (rows, V)], axis=1)
 
     def combine(coefficients: Any, rows: Any) -> Any:
         return jnp.matmul(coefficients, rows, precision=full)
