@@ -5,7 +5,9 @@ Without a reduction, in every other run, all functions return what they are give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -13,7 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Reduction", "everywhere", "extent", "largest", "own_part", "reduced_by", "summed", "summed_numbers"]
+__all__ = [
+    "Reduction",
+    "everywhere",
+    "extent",
+    "largest",
+    "own_part",
+    "raised_on_all",
+    "reduced_by",
+    "require_same",
+    "somewhere",
+    "summed",
+    "summed_numbers",
+]
 
 Numbers = NDArray[np.float64]
 #: Random numbers of other ranks are drawn and dropped so many at a time.
@@ -25,6 +39,9 @@ class Reduction(Protocol):
 
     def gather(self, x: Numbers) -> Numbers:
         """Return the (ranks, n) numbers that the ranks gave, each (n,), in the order of the parts."""
+
+    def stop_all(self, error: BaseException | None) -> None:
+        """Raise on all ranks where one of them has an error; None is none."""
 
     @property
     def rank(self) -> int:
@@ -42,6 +59,35 @@ def reduced_by(reduction: Reduction) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def raised_on_all() -> Iterator[None]:
+    """Let an exception of one rank be raised on all; within, a part is a vector of its own and nothing is exchanged."""
+    reduction, error = _current.get(), None
+    if reduction is None:
+        yield
+        return
+    token = _current.set(None)
+    try:
+        yield
+    except Exception as raised:
+        error = raised
+    finally:
+        _current.reset(token)
+    reduction.stop_all(error)
+
+
+def require_same(facts: Mapping[str, Any]) -> None:
+    """Raise a ValueError on all ranks where a fact differs among them; the keys are what it says."""
+    reduction = _current.get()
+    if reduction is None:
+        return
+    texts = [json.dumps(fact, sort_keys=True, default=repr) for fact in facts.values()]
+    seen = reduction.gather(np.array([float(zlib.crc32(text.encode())) for text in texts]))
+    for message, column in zip(facts, seen.T, strict=True):
+        if np.any(column != column[0]):
+            raise ValueError(message)
 
 
 def summed(x: Numbers) -> Numbers:
@@ -68,6 +114,12 @@ def everywhere(fact: bool) -> bool:
     """Whether it is true of every part."""
     reduction = _current.get()
     return fact if reduction is None else bool(reduction.gather(np.array([float(fact)])).all())
+
+
+def somewhere(fact: bool) -> bool:
+    """Whether it is true of a part."""
+    reduction = _current.get()
+    return fact if reduction is None else bool(reduction.gather(np.array([float(fact)])).any())
 
 
 def extent(length: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from mblsr1 import _array
+from mblsr1 import _array, _reduction
 from mblsr1._array import Array
 from mblsr1.arguments import (
     check_budgets,
@@ -103,22 +103,26 @@ class Run:
         max_samples: Any, callback: Any, state: Any, hvp: Any, checkpoint: Any, checkpoint_every: Any,
         changes: dict[str, Any], keep_history: bool,
     ) -> None:  # fmt: skip
-        self.options = checked_options(method, options, changes)
-        w0 = checked_start(w0)
-        check_functions(fun, grad, hvp, callback)
-        check_budgets(max_steps, max_samples)
-        self.file = checked_checkpoint(checkpoint, checkpoint_every)
-        self.sampler = checked_sampler(sampler)
-        self.n_samples = size_of(self.sampler)
-        if self.options.check_size == "all" and self.n_samples is None:
-            raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
-        if method is not None and method.needs_whole and self.n_samples is None:
-            raise ValueError(f"sampler: method {method.name!r} needs one with a known n_samples, got a stream")
-        whole = self.n_samples is not None and self.options.batch_size >= self.n_samples
-        self.method: Method = mb_lsr1(self.options, whole) if method is None else method
-        self.rng = checked_rng(rng)
-        self.callback = callback
+        with _reduction.raised_on_all():  # what one rank cannot use
+            self.options = checked_options(method, options, changes)
+            w0 = checked_start(w0)
+            check_functions(fun, grad, hvp, callback)
+            check_budgets(max_steps, max_samples)
+            self.file = checked_checkpoint(checkpoint, checkpoint_every)
+            self.sampler = checked_sampler(sampler)
+            self.n_samples = size_of(self.sampler)
+            if self.options.check_size == "all" and self.n_samples is None:
+                raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
+            if method is not None and method.needs_whole and self.n_samples is None:
+                raise ValueError(f"sampler: method {method.name!r} needs one with a known n_samples, got a stream")
+            whole = self.n_samples is not None and self.options.batch_size >= self.n_samples
+            self.method: Method = mb_lsr1(self.options, whole) if method is None else method
+            self.rng = checked_rng(rng)
+        self.callback, self.asks = callback, _reduction.somewhere(callback is not None)
         self.w: Array = _array.copy(_array.flatten(w0))
+        saved = None if self.file is None else self.file.load()
+        state = state if saved is None else State(saved["state"])
+        self._require_same(state, hvp, max_steps, max_samples)
         self.inner: Any = self.method.init(self.w)
         size = self.options.batch_size if self.n_samples is None else min(self.options.batch_size, self.n_samples)
         self.check = initial_check_state(size)
@@ -133,11 +137,18 @@ class Run:
         self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
         self.batches = Batches(self.problem, self.sampler, self.rng, self.method.overlap, self.options.steps_per_batch)
         self.problem.over_whole_set(self.n_samples, self.batches.chunks)
-        saved = None if self.file is None else self.file.load()
-        if saved is not None:
-            state = State(saved["state"])
         if state is not None:
             self._restore(state)
+        self.keep_history = keep_history
+        self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
+        self._begin(max_steps, max_samples)
+        if saved is None:
+            self._save()
+        elif "run" in saved:
+            self._take_up(saved["run"], max_samples)
+
+    def _begin(self, max_steps: Any, max_samples: Any) -> None:
+        """Set what belongs to this call: budgets, and what is known of its iterates."""
         self.first_step, self.first_cost = self.step, self.counts.n_samples
         self.max_steps = _DEFAULT_STEPS[self.sampler is None] if max_steps is max_samples is None else max_steps
         self.counts.limit(max_samples)
@@ -147,12 +158,25 @@ class Run:
         self.unsound: Point | None = None  # where they were not
         self.end: tuple[Point, dict[str, int]] | None = None  # what the result of a finished run shows: its last point
         self.is_sound = True
-        self.keep_history = keep_history
-        self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
-        if saved is None:
-            self._save()
-        elif "run" in saved:
-            self._take_up(saved["run"], max_samples)
+
+    def _require_same(self, state: Any, hvp: Any, max_steps: Any, max_samples: Any) -> None:
+        """Raise a ValueError where ranks with parts of the vectors were given what makes them decide otherwise."""
+        tree = getattr(state, "tree", {})
+        drawn = None if self.sampler is None else tree.get("rng", self.rng.bit_generator.state)
+        given = {
+            "method": self.method.name, "max_steps": max_steps, "max_samples": max_samples,
+            "w0": str(self.w.dtype), "hvp": hvp is None, "checkpoint": self.file is None,
+            **{name: x for name, x in vars(self.options).items() if isinstance(x, int | float | str | None)},
+        }  # fmt: skip
+        texts = {"w0": "w0: must have the same dtype on all ranks"}
+        _reduction.require_same(
+            {
+                "sampler: must have the same n_samples on all ranks": (self.sampler is None, self.n_samples),
+                **{texts.get(name, f"{name}: must be the same on all ranks"): value for name, value in given.items()},
+                "state: must be of the same step on all ranks": tree.get("step"),
+                "rng: must be the same seed on all ranks, not None": drawn,
+            }
+        )
 
     def steps(self) -> Iterator[Step]:
         """Algorithm 1, lines 4-11."""
@@ -293,13 +317,13 @@ class Run:
         return Step(self, scalars, _array.reshape(_array.detached(self.w), self.problem.shape))
 
     def _ask(self, step: Step) -> None:
-        if self.callback is None:
+        if not self.asks:
             return
         try:
-            stop = self.callback(step)
+            stop = None if self.callback is None else self.callback(step)
         except StopIteration:
             stop = True
-        if stop is not None and bool(stop) and self.status is None:
+        if _reduction.somewhere(stop is not None and bool(stop)) and self.status is None:
             self.status = Status.STOPPED
 
     def result(self) -> Result:

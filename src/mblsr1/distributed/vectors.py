@@ -86,6 +86,16 @@ class Parts:
         """Return the (size, n) numbers of all ranks, each of which gives (n,)."""
         return self._ranks.all_gather(x)
 
+    def stop_all(self, error: BaseException | None) -> None:
+        """Raise on all ranks where one of them has an error: that there, elsewhere a `RankError`.
+
+        Parameters
+        ----------
+        error : exception or None
+            This rank's.
+        """
+        raise_everywhere(self._ranks, error, [bool(flag) for flag in self.gather(np.array([float(error is not None)]))])
+
     def sum(self, x: Any) -> Any:
         """Sum over the ranks in their order: the same bits on all of them.
 
