@@ -883,6 +883,65 @@ def test_minimize_holds_draws_and_statistics():
     assert int(model.norm.num_batches_tracked) == len(parts)
 
 
+class InParts(mblsr1.ArraySampler):
+    """The whole set in more parts than a step has batches."""
+
+    def chunks(self, size):
+        return super().chunks(100)
+
+
+#: Sizes of samples that are of no step.
+CHECKS = 50, 100, N
+
+
+def unlike_on_checks(model, batch):
+    """A steep loss where the exit is checked, so that no check is passed."""
+    return mean_loss(model, batch) * (1e3 if len(batch[0]) in CHECKS[1:] else 1.0)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sampler": InParts(X, Y), "gtol": 10.0, "check_every": 1},
+        {"sampler": mblsr1.StreamSampler(lambda size, rng: (X[:size], Y[:size])), "gtol": 10.0, "check_every": 1},
+        {"sampler": mblsr1.ArraySampler(X, Y), "options": Options.paper(check_every=1, check_size=50)},
+        {"sampler": mblsr1.ArraySampler(X, Y), "options": Options.paper(check_every=1, check_size=50, check_both=True)},
+        {"sampler": InParts(X, Y), "method": mblsr1.svrg(0.1)},
+    ],
+    ids=["exit check", "on a stream", "progress check", "progress check on both", "svrg"],
+)
+def test_checks_leave_no_trace_in_draws_and_statistics(given):
+    """All evaluations of a batch have its mask, and the statistics are those of the steps' batches alone."""
+    model, seen = WithDraws(), []
+
+    def loss(model, batch):
+        value = unlike_on_checks(model, batch)
+        seen.append((batch, model.masks[-1]))
+        return value
+
+    result = adapter.minimize(model, loss, **given, batch_size=BATCH, max_steps=4, rng=0)
+    assert result.nit == 4
+    masks = {id(batch): [mask for other, mask in seen if other is batch] for batch, _ in seen}
+    of_steps = {id(batch) for batch, _ in seen if len(batch[0]) not in CHECKS}
+    assert 4 <= len(of_steps) < len(masks)
+    assert any(len(same) > 1 for same in masks.values())
+    for same in masks.values():
+        assert all(torch.equal(mask, same[0]) for mask in same)
+    assert int(model.norm.num_batches_tracked) == len(of_steps)
+
+
+def test_a_check_that_is_not_passed_changes_no_bit_of_a_run_with_dropout():
+    runs = []
+    for gtol in (0.0, 10.0):
+        model = WithDraws()
+        given = {"batch_size": BATCH, "max_steps": 8, "rng": 0, "check_every": 1, "gtol": gtol}
+        result = adapter.minimize(model, unlike_on_checks, InParts(X, Y), **given)
+        runs.append((result.x, model.norm.running_mean, result.n_samples))
+    assert runs[0][2] < runs[1][2]
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+
+
 def test_minimize_on_the_whole_set_lets_the_statistics_follow_the_iterate():
     model = WithDraws()
     result = adapter.minimize(model, loss_of, max_steps=5)

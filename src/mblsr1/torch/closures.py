@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mblsr1.torch.draws import Draws
+from mblsr1.torch.draws import Batch, Draws
 from mblsr1.torch.flat import FlatParameters
 
 __all__ = ["Evaluation", "both", "checked_loss", "gradient_alone", "loss_alone", "takes_backward"]
@@ -33,11 +33,11 @@ class Evaluation:
         Makes loss and gradients; with ``backward=False`` the loss alone.
     flat : FlatParameters
     draws : Draws
-    batch : object
+    batch : Batch
         What stands for the closure's batch in `draws`.
     """
 
-    def __init__(self, closure: Callable[..., Any], flat: FlatParameters, draws: Draws, batch: object) -> None:
+    def __init__(self, closure: Callable[..., Any], flat: FlatParameters, draws: Draws, batch: Batch) -> None:
         self.closure, self.flat, self.draws, self.batch = closure, flat, draws, batch
         self.first: Any = None  # what the first call returned
 

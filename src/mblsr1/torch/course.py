@@ -16,7 +16,7 @@ from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.batch import counted, initial_check_state, progress_check
 from mblsr1.torch.closures import Evaluation, both, gradient_alone, loss_alone, takes_backward
-from mblsr1.torch.draws import Draws
+from mblsr1.torch.draws import Batch, Draws
 from mblsr1.types import Method, Outcome, Point
 
 __all__ = ["Course"]
@@ -70,7 +70,7 @@ class Course:
         self.options, self.n_samples, self.rng, self.draws = options, n_samples, rng, draws
         self.counts = _Plan()
         self.counts.limit(planned_samples)
-        self.whole_batch = object()  # stands for the whole set among the batches that draws are kept of
+        self.whole_batch = Batch()  # stands for the whole set
         self.batch_size = self.suggested = options.batch_size
         self.noise = self.progress = initial_check_state(self.batch_size)
         self.method: Method
@@ -103,9 +103,9 @@ class Course:
         return self.n_samples is not None and self.batch_size >= self.n_samples
 
     @property
-    def batch(self) -> object:
-        """What stands for the next step's batch among those that draws are kept of."""
-        return self.whole_batch if self.is_full else object()
+    def batch(self) -> Batch:
+        """What stands for the next step's batch."""
+        return self.whole_batch if self.is_full else Batch()
 
     def advance(self, evaluation: Evaluation, w: Tensor) -> Any:
         """Lines 5 to 10 of Algorithm 1; returns the loss at w."""
@@ -113,6 +113,7 @@ class Course:
         first = evaluation.first
         self.carried = None
         if point.g is None or math.isinf(point.f):
+            self.draws.end_step(False)
             self._record(point, math.nan, {"alpha": 0.0})
             return first
         grad_norm = oracle.norm_at(point)
@@ -196,7 +197,7 @@ class Course:
         """Everything that a later run needs, as a tree; the arrays themselves, not copies."""
         return {
             "rng": self.rng.bit_generator.state,
-            "draws": self.draws.of(self.whole_batch),
+            "draws": self.whole_batch.states,
             **{name: to_tree(getattr(self, name), copy=False) for name in (*_NUMBERS, *_TREES, "counts", "carried")},
         }
 
@@ -210,8 +211,7 @@ class Course:
         self.carried = None if carried is None else _Carried(**{**carried, "g": _array.adopt(carried["g"], like)})
         self.counts.restore(saved["counts"])
         self.rng.bit_generator.state = saved["rng"]
-        if saved["draws"] is not None:
-            self.draws.remember(self.whole_batch, saved["draws"])
+        self.whole_batch.states = None if saved["draws"] is None else [state.cpu() for state in saved["draws"]]
 
 
 #: Attributes that are saved as they are, and as trees.

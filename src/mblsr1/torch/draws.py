@@ -6,17 +6,13 @@ evaluations, and those at trial points leave no trace.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-__all__ = ["Draws", "check_model", "frozen_statistics"]
-
-#: Batches whose draws are kept: that of a step has a part of the last one, a shared part and fresh samples.
-_BATCHES = 3
+__all__ = ["Batch", "Draws", "check_model", "frozen_statistics"]
 
 
 def check_model(model: Any) -> None:
@@ -52,8 +48,26 @@ def frozen_statistics(model: torch.nn.Module | None) -> Iterator[None]:
         _set_generators(states)
 
 
+class Batch:
+    """Samples, with the states of the generators at their first evaluation.
+
+    Parameters
+    ----------
+    data : object
+        What the sampler drew.
+    of_step : bool
+        False for samples of a check, which leave no trace at all.
+    """
+
+    __slots__ = ("data", "of_step", "states")
+
+    def __init__(self, data: Any = None, of_step: bool = True) -> None:
+        self.data, self.of_step = data, of_step
+        self.states: list[torch.Tensor] | None = None
+
+
 class Draws:
-    """Evaluations of a batch: the first is free, the others repeat its draws and leave no trace.
+    """Evaluations of a step's batch: the first is free, the others repeat its draws and leave no trace.
 
     Parameters
     ----------
@@ -63,19 +77,20 @@ class Draws:
 
     def __init__(self, model: torch.nn.Module | None) -> None:
         self.model = model
-        self._known: deque[tuple[Any, list[torch.Tensor]]] = deque(maxlen=_BATCHES)
+        self.in_step = False  # whether this step has evaluated anything
         self._after: list[torch.Tensor] | None = None
         self._is_new = False  # whether this step has evaluated a batch for the first time
 
-    def evaluate(self, batch: Any, function: Callable[[], Any]) -> Any:
-        """Call the function, which evaluates on this batch; two batches are one where they are the same object."""
-        states = self.of(batch)
-        if states is None:
-            self._known.append((batch, _generators()))
-            self._is_new = True
+    def evaluate(self, batch: Batch, function: Callable[[], Any]) -> Any:
+        """Call the function, which evaluates on this batch."""
+        self.in_step = True
+        if batch.of_step and batch.states is None:
+            batch.states, self._is_new = _generators(), True
             return function()
         with frozen_statistics(self.model):
-            _set_generators(states)
+            if batch.states is None:
+                return function()
+            _set_generators(batch.states)
             value = function()
             self._after = _copies(self.model)
         return value
@@ -84,15 +99,7 @@ class Draws:
         """Where a step evaluated no new batch, the statistics are those of its last evaluation, at the new iterate."""
         if moved and not self._is_new and self._after is not None:
             _put_back(self.model, self._after)
-        self._after, self._is_new = None, False
-
-    def of(self, batch: Any) -> list[torch.Tensor] | None:
-        """The generators' states at the first evaluation of a batch."""
-        return next((states for known, states in self._known if known is batch), None)
-
-    def remember(self, batch: Any, states: list[torch.Tensor]) -> None:
-        """Take the states of an earlier run."""
-        self._known.append((batch, [state.cpu() for state in states]))
+        self._after, self._is_new, self.in_step = None, False, False
 
 
 def _copies(model: torch.nn.Module | None) -> list[torch.Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.optimize import OptimizeResult
 from torch import Tensor
@@ -12,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from mblsr1.minimize import Step
 from mblsr1.minimize import minimize as minimize_vector
-from mblsr1.sampling import LoaderSampler
+from mblsr1.sampling import LoaderSampler, Sampler, checked_sampler
 from mblsr1.torch.closures import checked_loss
-from mblsr1.torch.draws import Draws, check_model
+from mblsr1.torch.draws import Batch, Draws, check_model
 from mblsr1.torch.flat import FlatParameters, trainable
 
 __all__ = ["minimize"]
@@ -59,8 +60,9 @@ def minimize(
 
     Notes
     -----
-    All evaluations of a batch repeat the draws of its first, dropout's included, and those at trial points leave the
-    running statistics of batch norm alone. An exception leaves the parameters at the last iterate.
+    All evaluations of a batch repeat the draws of its first, dropout's included. Those at trial points and on samples
+    of no step (checks, the whole set in parts) leave the running statistics of batch norm and the generators alone.
+    An exception leaves the parameters at the last iterate.
 
     Examples
     --------
@@ -78,18 +80,20 @@ def minimize(
     draws, start = Draws(model), flat.buffer.clone()
     newest = [start]
 
-    def fun(w: Tensor, *batch: Any) -> tuple[Any, Tensor]:
+    whole = Batch()
+
+    def fun(w: Tensor, *drawn: Batch) -> tuple[Any, Tensor]:
         flat.load(w)
         flat.clear_gradient()
 
         def evaluate() -> Any:
-            value = loss(model, *batch)
+            value = loss(model, *(batch.data for batch in drawn))
             number = checked_loss(value, "loss")
             value.backward()
             return number
 
         with torch.enable_grad():
-            value = draws.evaluate(batch[0] if batch else None, evaluate)
+            value = draws.evaluate(drawn[0] if drawn else whole, evaluate)
         return value, flat.gradient()
 
     def after(step: Step) -> Any:
@@ -102,6 +106,9 @@ def minimize(
     if isinstance(sampler, DataLoader):
         loader = sampler
         sampler = LoaderSampler(lambda: loader)
+    sampler = checked_sampler(sampler)
+    if sampler is not None:
+        sampler = _Marked(sampler, draws)
     try:
         with torch.no_grad():
             result = minimize_vector(fun, True, start, sampler, callback=after, **arguments)
@@ -110,6 +117,26 @@ def minimize(
         flat.load(newest[0])
         flat.give_back()
     return result
+
+
+class _Marked:
+    """A sampler whose batches know whether they belong to a step, and how their first evaluation drew.
+
+    A step draws before it evaluates; samples that are drawn later, and parts of the whole set, are those of a check.
+    """
+
+    def __init__(self, sampler: Sampler, draws: Draws) -> None:
+        self._sampler, self._draws = sampler, draws
+        self.n_samples = sampler.n_samples
+        if getattr(sampler, "chunks", None) is not None:
+            self.chunks = self._chunks
+
+    def draw(self, size: int, rng: np.random.Generator) -> Batch:
+        return Batch(self._sampler.draw(size, rng), not self._draws.in_step)
+
+    def _chunks(self, size: int) -> Iterator[tuple[Batch, int]]:
+        for data, count in self._sampler.chunks(size):  # type: ignore[attr-defined]
+            yield Batch(data, False), count
 
 
 def _none() -> list[Tensor]:

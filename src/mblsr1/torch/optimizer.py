@@ -16,7 +16,7 @@ from mblsr1.methods.presets import Options
 from mblsr1.rules.batch import sample_size
 from mblsr1.torch.closures import Evaluation
 from mblsr1.torch.course import Course
-from mblsr1.torch.draws import Draws, check_model, frozen_statistics
+from mblsr1.torch.draws import Batch, Draws, check_model, frozen_statistics
 from mblsr1.torch.flat import FlatParameters, check_parameters, trainable
 from mblsr1.torch.saved import from_saved, to_saved
 
@@ -210,6 +210,7 @@ class MBLSR1(torch.optim.Optimizer):
                 return course.advance(Evaluation(closure, flat, course.draws, course.batch), w)
         except BaseException:
             flat.load(w)
+            course.draws.end_step(False)
             raise
         finally:
             flat.release()
@@ -237,7 +238,7 @@ class MBLSR1(torch.optim.Optimizer):
         w, model = flat.start(), course.draws.model
         try:
             with torch.no_grad(), _array.quiet(), frozen_statistics(model):
-                course.check(Evaluation(closure, flat, Draws(model), object()), int(size), w)
+                course.check(Evaluation(closure, flat, Draws(model), Batch()), int(size), w)
         finally:
             flat.load(w)
             flat.release()
