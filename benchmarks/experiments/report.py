@@ -78,7 +78,7 @@ def save(figure: Any, folder: Path, name: str) -> None:
     import matplotlib.pyplot as plt
 
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure.savefig(folder / f"{name}.png", dpi=120)
+        figure.savefig(folder / f"{name}.png", dpi=144)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 

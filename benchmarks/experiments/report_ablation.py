@@ -110,19 +110,24 @@ def section() -> str:
         found = runs(preset)
         if found:
             parts.append(table(found, preset, names))
-    parts.append("![Loss without an element over loss with it](_static/experiments/ablation.png)\n")
+    parts.append(f"![Loss without an element over loss with it, {budget()}](_static/experiments/ablation.png)\n")
     return "\n".join(parts)
+
+
+def budget() -> str:
+    """Return what a picture's runs spend, in a few words."""
+    return f"at most {BUDGETS['small'].passes:g} N sample-gradients, {len(SEEDS)} seeds"
 
 
 def caption() -> str:
     """Return what was run, at what cost, and on what."""
-    budget, rows = BUDGETS["small"], [*records("paper"), *records("default")]
+    limits, rows = spent(BUDGETS["small"]), [*records("paper"), *records("default")]
     seconds = sum(r["result"]["cpu_seconds"] for r in rows)
     return f"""\
 ## Ablation
 
 One element off, all others as they are. Eight imbalanced sets that took no part in the choice of the default, batches
-64 and N/8, and MNIST (all 60,000 images, batch 1,024); one hidden layer of 50 tanh units. {spent(budget)} Seeds 0 to
+64 and N/8, and MNIST (all 60,000 images, batch 1,024); one hidden layer of 50 tanh units. {limits} Seeds 0 to
 {SEEDS[-1]}, last iterate. Geometric mean over tasks and seeds of the final training loss without the element over that
 with it, and its 95 % interval (t, over the tasks): above 1 the element helps; "not shown" where the interval has 1 in
 it. Losses below {FLOOR:g} count as {FLOOR:g}; a task with a run that did not stay finite is left out of the mean.
@@ -172,7 +177,8 @@ def dots() -> Any:
     )  # fmt: skip
     for axis, (preset, found, names) in zip(axes.flat, panels, strict=True):
         _panel(axis, [effect(found, preset, name) for name in names], names)
-        axis.set_title(f"from Options{'.paper' if preset == 'paper' else ''}()", loc="left", fontsize=10)
+        base = f"Options{'.paper' if preset == 'paper' else ''}()"
+        axis.set_title(f"from {base}: {len(found)} tasks, {budget()}", loc="left", fontsize=10)
     axes.flat[-1].set_xlabel(
         "final training loss without the element / with it (right of 1: the element helps)\n"
         "grey: a task, mean over the seeds; blue: mean over the tasks and its 95 % interval"

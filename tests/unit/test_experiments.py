@@ -230,7 +230,11 @@ def test_the_page_and_its_pictures_are_written_from_the_runs(figure1, monkeypatc
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "1 of 189 cells" in text
     assert {p.suffix for p in (tmp_path / "pictures").iterdir()} == {".png", ".svg"}
-    assert {p.stem for p in (tmp_path / "pictures").iterdir()} == {"figure1_accuracy"}
+    assert {p.stem for p in (tmp_path / "pictures").iterdir()} == {
+        "figure1_accuracy_default", "figure1_accuracy_paper",
+    }  # fmt: skip
+    assert "![Accuracy, MB-LSR1 (paper) minus the best tuned SGD: 27 sets, at most 4 N" in text
+    assert "(ecoli: 8.6 rows of the majority" in text
     assert len(json.loads((tmp_path / "figure1.json").read_text())) == 1
 
 
