@@ -47,22 +47,22 @@ def checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Optio
     return checked
 
 
-def checked_start(w0: Any) -> Array:
+def checked_start(w0: Any, name: str = "w0") -> Array:
     """Return w0 as an array of its library, real floating and finite."""
     try:
         w = _array.as_array(w0)
     except (TypeError, ValueError):
-        raise TypeError(f"w0: must be an array of real numbers, got {type(w0).__name__}") from None
+        raise TypeError(f"{name}: must be an array of real numbers, got {type(w0).__name__}") from None
     if w.dtype == object or str(w.dtype).startswith(("<U", "|S", "|b")):
-        raise TypeError(f"w0: must be an array of real floating numbers, got dtype {w.dtype}")
+        raise TypeError(f"{name}: must be an array of real floating numbers, got dtype {w.dtype}")
     if _array.is_integer(w):
         w = _array.to_default_float(w)
     if not _array.is_real_floating(w):
-        raise TypeError(f"w0: must be an array of real floating numbers, got dtype {w.dtype}")
+        raise TypeError(f"{name}: must be an array of real floating numbers, got dtype {w.dtype}")
     if math.prod(w.shape) == 0:
-        raise ValueError(f"w0: must have at least one entry, got shape {tuple(w.shape)}")
+        raise ValueError(f"{name}: must have at least one entry, got shape {tuple(w.shape)}")
     if not _array.all_finite(w):
-        raise ValueError("w0: must be finite, got an entry that is nan or infinite")
+        raise ValueError(f"{name}: must be finite, got an entry that is nan or infinite")
     return w
 
 

@@ -31,7 +31,7 @@ __all__ = ["iterate", "minimize"]
 
 Tree = Any
 #: Arguments of the core that are no field of the options.
-_OF_THE_RUN = {"rng", "max_steps", "max_samples", "state", "disp"}
+_OF_THE_RUN = {"rng", "max_steps", "max_samples", "state", "disp", "checkpoint", "checkpoint_every"}
 
 
 def minimize(
@@ -74,7 +74,7 @@ def minimize(
     callback : callable, optional
         ``callback(step)`` as in :func:`mblsr1.minimize`; ``step.x`` is a pytree.
     **arguments
-        ``rng max_steps max_samples state disp`` and single fields of the options.
+        ``rng max_steps max_samples state disp checkpoint checkpoint_every`` and single fields of the options.
 
     Returns
     -------
@@ -154,7 +154,11 @@ def _prepared(
     arguments: dict[str, Any],
 ) -> tuple[_Flat, dict[str, Any]]:  # fmt: skip
     """The start as a vector, and the core's arguments but for the callback."""
-    check_functions(fun, grad, None if hvp is True else hvp, callback)
+    check_functions(fun, grad, None, callback)
+    if hvp is not None and hvp is not True and not callable(hvp):
+        raise TypeError(f"hvp: must be True, None or a callable, got {hvp!r:.60}")
+    if blocks is False:
+        raise TypeError("blocks: must be None, True or a sequence of shapes, got False")
     flat = _flattened(w0)
     changes = dict(arguments)
     if blocks is not None:
@@ -331,7 +335,7 @@ def _value_and_grad(fun: Callable[..., Any], flat: _Flat) -> Callable[..., Any]:
 
 def _is_pair(found: Any) -> bool:
     """Whether it is (loss, gradient); a TypeError where it is no scalar either."""
-    if isinstance(found, tuple) and len(found) == 2:
+    if isinstance(found, (tuple, list)) and len(found) == 2:
         return True
     if getattr(found, "shape", None) != () or not jnp.issubdtype(found.dtype, jnp.floating):
         raise TypeError(f"fun: with grad=True must return a real scalar loss, or (loss, gradient), got {found!r:.80}")

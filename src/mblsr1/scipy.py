@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from scipy.optimize import HessianUpdateStrategy, OptimizeResult, OptimizeWarnin
 from scipy.sparse.linalg import LinearOperator
 
 from mblsr1 import _array
+from mblsr1.arguments import checked_start
 from mblsr1.checks import integer, real, share
 from mblsr1.linalg.lsr1 import LSR1
 from mblsr1.methods.presets import Options
@@ -65,7 +67,7 @@ def scipy_method(
     tol : float, optional
         Stands for the option `gtol` where that is not given.
     maxiter : int, optional
-        Steps, at most 15,000 by default.
+        Steps, at most 15,000 by default. Of 0 the result shows the values at `x0`.
     maxfun : int, optional
         The run ends after the step in which `fun` has been called this often, as in L-BFGS-B.
     disp : bool
@@ -101,10 +103,14 @@ def scipy_method(
         options.setdefault("gtol", tol)
     _warn_of_unknown(set(options) - _FIELDS)
     watch = _Watch(callback, most)
-    x = np.atleast_1d(np.asarray(x0))
+    steps = None if maxiter is None else integer("maxiter", maxiter, 0)
+    x = checked_start(np.atleast_1d(np.asarray(x0)), "x0")
     loss, gradient = _functions(fun, jac, args, x)
-    known = {name: value for name, value in options.items() if name in _FIELDS}
-    result = minimize(loss, gradient, x, rng=rng, max_steps=maxiter, callback=watch, **known)
+    known = Options(**{name: value for name, value in options.items() if name in _FIELDS})
+    if steps == 0:
+        result = _start_alone(loss, gradient, x, known)
+    else:
+        result = minimize(loss, gradient, x, options=known, rng=rng, max_steps=steps, callback=watch)
     _as_in_scipy(result, watch.spent)
     if disp:
         _print(result)
@@ -195,6 +201,14 @@ def _names(function: Callable[..., Any]) -> set[str]:
         return set()
 
 
+def _start_alone(loss: Callable[..., Any], gradient: Any, x: Vector, options: Options) -> OptimizeResult:
+    """The values at x without a step, as of SciPy's own methods: any finite gradient ends the run."""
+    result = minimize(loss, gradient, x, options=options.replace(gtol=sys.float_info.max))
+    if result.success and _array.norm(result.jac) > options.gtol:
+        result.status, result.success = int(Status.STEP_BUDGET), False
+    return result
+
+
 def _as_in_scipy(result: OptimizeResult, spent: bool) -> None:
     """Name the budgets as SciPy does."""
     if result.status == Status.STOPPED and spent:
@@ -225,7 +239,7 @@ class LSR1Update(HessianUpdateStrategy):  # type: ignore[misc]
         A pair is skipped where ``|s'(y - Bs)| < min_denominator ||s|| ||y - Bs||``.
     init_scale : {"auto"}, float or callable
         gamma, the curvature of the initial matrix: ``y'y / |s'y|`` of the first pair, as in SciPy; a number; or a
-        rule of `mblsr1.scaling`, made anew with each pair.
+        rule of `mblsr1.scaling`, made anew with each pair. A matrix, which SciPy takes, would have d^2 numbers.
 
     Raises
     ------
@@ -248,10 +262,7 @@ class LSR1Update(HessianUpdateStrategy):  # type: ignore[misc]
     def __init__(self, memory: int = 20, min_denominator: float = 1e-8, init_scale: Any = "auto") -> None:
         self.memory = integer("memory", memory, 1)
         self.min_denominator = share("min_denominator", min_denominator)
-        if callable(init_scale) or init_scale == "auto":
-            self.init_scale = init_scale
-        else:
-            self.init_scale = real("init_scale", init_scale, "", lambda x: True, 'a rule, "auto" or a finite number')
+        self.init_scale = _checked_scale(init_scale)
         self.initialize(1, "hess")
 
     def initialize(self, n: int, approx_type: str) -> None:
@@ -266,8 +277,13 @@ class LSR1Update(HessianUpdateStrategy):  # type: ignore[misc]
         return LSR1(none, none, gamma, memory=self.memory, skip_tolerance=self.min_denominator)
 
     def update(self, delta_x: Any, delta_grad: Any) -> None:
-        """Take in a pair, or skip it: the differences of x and of the gradient, arrays (n,)."""
+        """Take in a pair, or skip it: the differences of x and of the gradient, arrays (n,).
+
+        As in SciPy a pair without a step or without a change of the gradient leaves the matrix as it is.
+        """
         s, y = np.array(delta_x, dtype=np.float64), np.array(delta_grad, dtype=np.float64)
+        if not (s.any() and y.any() and np.isfinite(s).all() and np.isfinite(y).all()):
+            return
         if self._is_new and self.init_scale == "auto":
             scale = _first_scale(s, y)
             self.B = self._empty(scale if self.approx_type == "hess" else 1.0 / scale)
@@ -286,6 +302,15 @@ class LSR1Update(HessianUpdateStrategy):  # type: ignore[misc]
         return self.B.to_dense()
 
 
+def _checked_scale(init_scale: Any) -> Any:
+    if callable(init_scale) or (isinstance(init_scale, str) and init_scale == "auto"):
+        return init_scale
+    kind = 'a rule, "auto" or a finite number'
+    if isinstance(init_scale, np.ndarray):
+        raise TypeError(f"init_scale: must be {kind}, got an array; scipy.optimize.SR1 takes a matrix")
+    return real("init_scale", init_scale, "", lambda x: True, kind)
+
+
 def _first_scale(s: Vector, y: Vector) -> float:
     """Return y'y / |s'y| as `scipy.optimize.SR1` has it (Nocedal and Wright, 2nd ed., equation 6.20); else 1."""
     sy, yy = abs(float(s @ y)), float(y @ y)
@@ -301,6 +326,8 @@ class _Operator(LinearOperator):  # type: ignore[misc]
         super().__init__(np.float64, B.shape)
 
     def _matvec(self, x: Vector) -> Vector:
+        if np.iscomplexobj(x):
+            return self._matvec(x.real) + 1j * self._matvec(x.imag)
         v = _array.from_host(np.asarray(x, dtype=np.float64).reshape(-1), self.B.pairs.rows)
         return _array.host(self.B @ v)
 
@@ -314,7 +341,7 @@ def linear_operator(B: LSR1) -> LinearOperator:
     Parameters
     ----------
     B : LSR1
-        Of any array library; the operator's vectors are NumPy in float64. It follows later updates of B.
+        Of any array library; the operator's vectors are NumPy in float64, or complex128. It follows later updates of B.
 
     Returns
     -------

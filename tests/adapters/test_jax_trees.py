@@ -159,6 +159,23 @@ def test_a_run_is_continued_bit_for_bit(kind, tmp_path):
     assert second.nit == 12
 
 
+def test_a_run_goes_on_from_its_file(double, tmp_path):
+    straight = run(double, max_steps=12)
+    settings = {"checkpoint": tmp_path / "run.npz", "checkpoint_every": 0.0}
+    run(double, max_steps=5, **settings)
+    again = run(double, max_steps=12, **settings)
+    same_trees(again.x, straight.x)
+    assert again.history["loss"] == straight.history["loss"]
+    how = {"rng": 0, "batch_size": 64, "memory": 4, **settings, "checkpoint": tmp_path / "steps.npz"}
+    sampler = mblsr1.ArraySampler(*data(double))
+    seen = [
+        step.step
+        for k in (3, 5)
+        for step in mblsr1.jax.iterate(loss, True, network(double), sampler, max_steps=k, **how)
+    ]
+    assert seen == [1, 2, 3, 4, 5]
+
+
 def test_numbers_of_python_and_numpy_are_leaves():
     with LIBRARIES["jax-float32-x64-off"]().context():
         w0 = {"a": 1.0, "b": np.ones(2), "c": None}
@@ -173,7 +190,8 @@ def test_numbers_of_python_and_numpy_are_leaves():
 
 
 def test_loss_and_value_and_grad_are_the_same(double):
-    runs = [run(double, fun) for fun in (loss, jax.value_and_grad(loss), jax.jit(loss))]
+    both = jax.value_and_grad(loss)
+    runs = [run(double, fun) for fun in (loss, both, jax.jit(loss), lambda *given: list(both(*given)))]
     for other in runs[1:]:
         same_trees(other.x, runs[0].x)
         assert other.n_samples == runs[0].n_samples
@@ -453,7 +471,9 @@ def test_other_arguments_that_are_refused(double):
     w0, batch = network(double), data(double)
     sampler = mblsr1.ArraySampler(*batch)
     for how, kind, text in (
-        ({"hvp": 3}, TypeError, "hvp: must be None or a callable"),
+        ({"hvp": 3}, TypeError, "hvp: must be True, None or a callable, got 3"),
+        ({"hvp": False}, TypeError, "hvp: must be True, None or a callable, got False"),
+        ({"blocks": False}, TypeError, "blocks: must be None, True or a sequence of shapes, got False"),
         ({"memory": -1}, ValueError, "memory: must be"),
         ({"no_such": 1}, TypeError, "no_such: unknown option"),
         ({"blocks": 3}, TypeError, "blocks: must be a sequence of shapes"),

@@ -160,6 +160,18 @@ def test_maxiter_and_maxfun():
     assert enough.success
 
 
+def test_no_step_at_all_shows_the_values_at_the_start():
+    calls = []
+    none = solve(lambda x: calls.append(1) or rosen(x), options={"maxiter": 0})
+    theirs = scipy.optimize.minimize(rosen, START, jac=rosen_der, method="BFGS", options={"maxiter": 0})
+    assert (none.status, none.success, none.nit, none.message) == (1, False, 0, "maxiter steps have been made")
+    assert (none.fun, none.nfev, none.njev, len(calls)) == (theirs.fun, 1, 1, 1)
+    assert np.array_equal(none.jac, theirs.jac)
+    assert np.array_equal(none.x, START)
+    solved = solve(x0=np.ones(10), options={"maxiter": 0})
+    assert (solved.status, solved.success, solved.fun) == (0, True, 0.0)
+
+
 def test_disp_prints_how_the_run_ended(capsys):
     result = solve(options={"disp": True})
     printed = capsys.readouterr().out
@@ -193,7 +205,9 @@ def test_a_result_prints_without_its_history_and_pickles_with_it():
         ({"hess": scipy.optimize.rosen_hess}, "hess: .*gradients"),
         ({"hessp": scipy.optimize.rosen_hess_prod}, "hessp: "),
         ({"options": {"maxfun": 0}}, "maxfun: must be an int >= 1, got 0"),
-        ({"options": {"maxiter": -1}}, "max_steps: must be"),
+        ({"options": {"maxiter": -1}}, "maxiter: must be an int >= 0, got -1"),
+        ({"x0": [np.nan, 0.0]}, "x0: must be finite"),
+        ({"x0": []}, "x0: must have at least one entry"),
         ({"options": {"memory": -1}}, "memory: must be an int >= 0, got -1"),
         ({"tol": -1.0}, "gtol: must be"),
         ({"jac": lambda x: rosen_der(x)[:-1]}, r"jac: must return an array of x0's shape \(10,\), got shape \(9,\)"),
@@ -212,7 +226,8 @@ def test_a_value_that_is_refused(arguments, match):
         ({"jac": "2-point"}, "jac: must be a callable, or True"),
         ({"callback": 3}, "callback: must be None or a callable"),
         ({"jac": lambda x: 1j * rosen_der(x)}, "jac: must return real numbers, got dtype complex128"),
-        ({"x0": np.array(["a"])}, "w0: must be an array of real"),
+        ({"x0": np.array(["a"])}, "x0: must be an array of real"),
+        ({"options": {"maxiter": 2.5}}, "maxiter: must be an int >= 0, got 2.5"),
     ],
 )
 def test_a_type_that_is_refused(arguments, match):
@@ -309,8 +324,22 @@ def test_pairs_that_teach_nothing_are_skipped():
     assert np.array_equal(ours.get_matrix(), before)
     ours.initialize(3, "hess")
     assert np.array_equal(ours.get_matrix(), np.eye(3))
-    ours.update(np.ones(3), np.zeros(3))  # no scale to be had: 1, and no curvature along s
-    assert np.abs(ours @ np.ones(3)).max() <= 8 * EPS
+    for nothing in (np.zeros(3), np.full(3, np.nan)):
+        ours.update(np.ones(3), nothing)
+        ours.update(nothing, np.ones(3))
+        assert np.array_equal(ours.get_matrix(), np.eye(3))
+
+
+@pytest.mark.filterwarnings("ignore:delta_grad == 0.0:UserWarning")
+@pytest.mark.parametrize("approx_type", ["hess", "inv_hess"])
+@pytest.mark.parametrize("where", [0, 3])
+def test_an_empty_pair_leaves_the_matrix_of_scipy(approx_type, where):
+    """Also as the first one, which is not the one that scales."""
+    S, Y = pairs(12, 6)
+    for s, y in ((np.zeros(12), np.zeros(12)), (np.ones(12), np.zeros(12))):
+        more = np.insert(S, where, s, axis=0), np.insert(Y, where, y, axis=0)
+        ours, theirs = (filled(strategy, *more, approx_type).get_matrix() for strategy in (LSR1Update(), SR1()))
+        assert np.linalg.norm(ours - theirs, 2) <= 1e5 * EPS * np.linalg.norm(theirs, 2)
 
 
 @pytest.mark.parametrize("init_scale", ["auto", mblsr1.scaling.ceiling()])
@@ -347,6 +376,7 @@ def test_a_hessian_and_a_constraint_may_each_have_one():
         ({"min_denominator": 1.0}, ValueError, r"min_denominator: .* in \[0, 1\)"),
         ({"init_scale": np.inf}, ValueError, 'init_scale: must be a rule, "auto" or a finite number'),
         ({"init_scale": "no"}, TypeError, "init_scale: "),
+        ({"init_scale": np.eye(3)}, TypeError, 'init_scale: must be a rule, "auto" or a finite number, got an array'),
     ],
 )
 def test_parameters_of_the_matrix_are_checked(arguments, error, match):
@@ -370,6 +400,18 @@ def test_the_operator_is_the_matrix():
     assert operator.matvec(X[:, :1]).shape == (30, 1)
     largest = scipy.sparse.linalg.eigsh(operator, k=2, which="LA", return_eigenvectors=False)
     assert np.allclose(np.sort(largest), B.eigenvalues()[-2:], rtol=1e-10)
+
+
+def test_the_operator_of_a_complex_vector():
+    S, Y = pairs(30, 5)
+    B, rng = mblsr1.LSR1(S, Y, 2.0), np.random.default_rng(1)
+    dense, operator = B.to_dense(), linear_operator(B)
+    z = rng.standard_normal((30, 2)) @ [1.0, 1j]
+    for product in (operator @ z, operator.H @ z, operator.T @ z, (operator @ z[:, None])[:, 0]):
+        assert np.linalg.norm(product - dense @ z) <= 1e4 * EPS * np.linalg.norm(dense, 2) * np.linalg.norm(z)
+    p, info = scipy.sparse.linalg.gmres(operator, z, rtol=1e-10)
+    assert info == 0
+    assert np.linalg.norm(dense @ p - z) <= 1e-9 * np.linalg.norm(z)
 
 
 def test_minres_solves_with_it():
