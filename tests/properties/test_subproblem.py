@@ -490,6 +490,89 @@ def test_against_fifty_digits(seed, d, gamma, power):
     assert abs(sol.model_change - change) <= tolerance * (abs(change) + size * np.linalg.norm(p) ** 2)
 
 
+# ---------------------------------------------------------------- numbers near the ends of float64
+
+
+def exact_diagonal_solution(lam, g, radius, mp):
+    """(p, sigma, model change) of a diagonal B, g not zero where it is least: bisection of log(sigma + lam_min)."""
+    lam, g, radius = [mp.mpf(x) for x in lam], [mp.mpf(x) for x in g], mp.mpf(radius)
+    least = min(lam)
+
+    def step(mu):
+        return [-a / (x - least + mu) if a else mp.mpf(0) for x, a in zip(lam, g, strict=True)]
+
+    mu = max(least, mp.mpf(0))
+    if mu == 0 or mp.norm(step(mu)) > radius:
+        low, high = mp.mpf(2) ** -2500, mp.mpf(2) ** 2500
+        while high / low > 1 + mp.mpf(2) ** -60:
+            middle = mp.sqrt(low * high)
+            low, high = (middle, high) if mp.norm(step(middle)) > radius else (low, middle)
+        mu = high
+    p, sigma = step(mu), mu - least
+    change = sum(a * x + b * x * x / 2 for a, b, x in zip(g, lam, p, strict=True))
+    return p, sigma, change
+
+
+@st.composite
+def extreme_cases(draw):
+    """Curvatures of one sign or both, and 0, up to 1e140 in size; ||g|| and radius from the least to the largest."""
+    rng = np.random.default_rng(draw(seeds))
+    size = draw(st.sampled_from([1e-140, 1e-10, 1.0, 1e10, 1e140]))
+    gamma = draw(st.sampled_from([0.0, 1.0, -1.0])) * size
+    lam = size * np.array(draw(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 3.0]), max_size=3)))
+    lam = lam[lam != gamma]
+    exponents = st.integers(-1074, 1021)
+    g = np.ldexp(rng.uniform(0.5, 1.0, lam.size + 1) * rng.choice([-1.0, 1.0], lam.size + 1), draw(exponents))
+    return lam, gamma, g, float(np.ldexp(rng.uniform(0.5, 1.0), draw(exponents)))
+
+
+@given(extreme_cases())
+@example((np.zeros(0), 0.0, np.array([5e-324, 0.0]), 1.0))
+@example((np.zeros(0), 0.0, np.array([1e-300, 0.0]), 1e10))
+@example((np.zeros(0), 0.0, np.array([1e-200, 1e-200]), 1e200))
+@example((np.zeros(0), 0.0, np.array([1e300, 1e300]), 1e-10))
+@example((np.zeros(0), -1.0, np.array([1e-300, 0.0]), 1e10))
+@example((np.zeros(0), -1.0, np.array([1e300, 1e300]), 1e-10))
+@example((np.array([-2.0e140]), 1e140, np.array([1e-320, -1e-320]), 1e300))
+def test_numbers_of_any_size_against_many_digits(case):
+    """p has the digits that float64 has at its size; sigma and model change are infinite where they are too large."""
+    mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
+    lam, gamma, g, radius = case
+    assume((g != 0.0).any() and radius > 0.0)
+    S = np.eye(lam.size, g.size)
+    B = mblsr1.LSR1(S, lam[:, None] * S, gamma)
+    assert B.n_skipped == 0
+    with np.errstate(all="ignore"):
+        sol = mblsr1.solve_trust_region(B, g, radius)
+    values = [*lam, *[gamma] * (g.size - lam.size)]
+    with mpmath.mp.workdps(2200):
+        p, sigma, change = exact_diagonal_solution(values, g, radius, mpmath.mp)
+        p, sigma, change = np.array([float(x) for x in p]), float(sigma), float(change)
+    least = 5e-324 * g.size
+    assert np.isfinite(sol.p).all()
+    assert float(np.abs(sol.p - p).max()) <= 1e-9 * float(np.abs(p).max()) + least
+    assert sol.norm == pytest.approx(float(mpmath.norm(p.tolist())), rel=1e-9, abs=least)
+    assert sol.sigma == pytest.approx(sigma, rel=1e-9, abs=1e-9 * max(np.abs(values).max(), 0.0) + least)
+    assert sol.model_change == pytest.approx(change, rel=1e-9, abs=least)
+    assert sol.model_change <= 0.0
+    assert sol.slope <= 0.0
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-40, 1e-20, 1.0, 1e20, 1e38])
+@pytest.mark.parametrize("radius", [1e-37, 1e-20, 1.0, 1e20, 1e37])
+@pytest.mark.parametrize("gamma", [0.0, -1.0, 2.0])
+def test_float32_numbers_of_any_size(size, radius, gamma):
+    """g is an eigenvector beside the leftmost one, of -3: sigma is 3 at least, and p fills the ball."""
+    S = np.eye(1, 3, dtype=np.float32)
+    g = np.array([0.0, 0.0, size], dtype=np.float32)
+    with np.errstate(all="ignore"):
+        sol = mblsr1.solve_trust_region(mblsr1.LSR1(S, -3 * S, gamma), g, radius)
+    exact = -min(radius, float(g[2]) / (3.0 + gamma))
+    assert sol.p[2] == pytest.approx(exact, rel=1e-5, abs=1e-6 * radius)
+    assert sol.norm == pytest.approx(radius, rel=1e-5)
+    assert sol.p.dtype == np.float32
+
+
 # ---------------------------------------------------------------- more spectra, float32, hard cases in fifty digits
 
 

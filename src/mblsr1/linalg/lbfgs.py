@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mblsr1._array import HostArray
 from mblsr1.linalg.pairs import TINY, GramBlocks, NewPair, PairMemory
-from mblsr1.linalg.smoothed import SpectralMatrix
+from mblsr1.linalg.smoothed import GivenSpectrum
 from mblsr1.linalg.spectrum import Spectrum, strictly_lower
 
 __all__ = ["LBFGS", "lbfgs"]
@@ -22,12 +22,12 @@ __all__ = ["LBFGS", "lbfgs"]
 #: A pair enters where s'y exceeds this share of ||s|| ||y||.
 _CURVATURE = 1e-8
 #: Directions of span(S, Y) whose share in the normalised Gram is under this are left out.
-_GRAM_CUT = 1e-13
+_RANK_CUT = 1e-13
 #: Eigenvalues are kept above this share of gamma: the exact ones are positive.
 _SMALLEST = 1e-12
 
 
-class LBFGS(SpectralMatrix):
+class LBFGS(GivenSpectrum):
     """The L-BFGS matrix of some stored pairs, all with s'y > 0.
 
     Parameters
@@ -98,7 +98,7 @@ def _spectrum(blocks: GramBlocks, middle: HostArray, gamma: float) -> Spectrum |
     gram = _blocks(SS, SY, YY)
     scale = 1.0 / np.sqrt(gram.diagonal())
     size, V = np.linalg.eigh(gram * (scale[:, None] * scale))
-    kept = size > _GRAM_CUT * size[-1]
+    kept = size > _RANK_CUT * size[-1]
     root = np.sqrt(size[kept])
     # W = diag(gamma, 1) diag(1/scale) V root Q with orthonormal rows Q: the matrix in those coordinates
     k = SS.shape[0]

@@ -15,14 +15,14 @@ from mblsr1._array import Array, HostArray
 from mblsr1.linalg.pairs import GramBlocks, PairMemory
 from mblsr1.linalg.spectrum import Spectrum
 
-__all__ = ["SpectralMatrix", "flat", "median_curvature", "smoothed"]
+__all__ = ["GivenSpectrum", "flat", "median_curvature", "smoothed"]
 
 #: Directions of span(S) whose share in the normalised Gram is under this are left out.
-_GRAM_CUT = 1e-3
+_DIRECTION_CUT = 1e-3
 _SMALLEST_GAMMA = 1e-3
 
 
-class SpectralMatrix:
+class GivenSpectrum:
     """A limited-memory matrix given by its spectrum alone.
 
     Parameters
@@ -45,9 +45,9 @@ class SpectralMatrix:
         return self.combine(T @ ((lam - gamma) * (T.T @ z)), gamma, v)
 
 
-def flat(pairs: PairMemory) -> SpectralMatrix:
+def flat(pairs: PairMemory) -> GivenSpectrum:
     """B = 0, where there is nothing to go by: the step is the longest along -g that the radius allows."""
-    return SpectralMatrix(pairs, Spectrum(0.0, np.zeros(0), np.zeros((2 * pairs.capacity, 0))))
+    return GivenSpectrum(pairs, Spectrum(0.0, np.zeros(0), np.zeros((2 * pairs.capacity, 0))))
 
 
 def median_curvature(blocks: GramBlocks) -> float:
@@ -55,7 +55,7 @@ def median_curvature(blocks: GramBlocks) -> float:
     return max(float(np.median(blocks.SY.diagonal())), _SMALLEST_GAMMA)
 
 
-def smoothed(pairs: PairMemory, absolute: bool = True) -> SpectralMatrix:
+def smoothed(pairs: PairMemory, absolute: bool = True) -> GivenSpectrum:
     """Return the smoothed matrix of the pairs, of which there must be one at least.
 
     Parameters
@@ -66,10 +66,10 @@ def smoothed(pairs: PairMemory, absolute: bool = True) -> SpectralMatrix:
     """
     blocks = pairs.blocks()
     size, directions = np.linalg.eigh(blocks.SS)
-    kept = size > _GRAM_CUT * size[-1]
+    kept = size > _DIRECTION_CUT * size[-1]
     E = directions[:, kept] / np.sqrt(size[kept])
     A = E.T @ blocks.SY @ E
     lam, U = np.linalg.eigh(0.5 * (A + A.T))
-    return SpectralMatrix(
+    return GivenSpectrum(
         pairs, Spectrum(median_curvature(blocks), np.abs(lam) if absolute else lam, pairs.over_rows(E @ U))
     )

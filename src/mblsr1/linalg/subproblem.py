@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from mblsr1 import _array
 from mblsr1._array import Array, HostArray
 from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.smoothed import GivenSpectrum
 from mblsr1.linalg.spectrum import Spectrum
+from mblsr1.linalg.units import Units, ldexp, times_power, units_of
 
 __all__ = ["Subproblem", "TrustRegionSolution", "solve_trust_region"]
 
@@ -59,7 +61,7 @@ class TrustRegionSolution(NamedTuple):
     p : array (d,)
         The step, in the caller's library.
     sigma : float
-        Multiplier of the ball, >= 0.
+        Multiplier of the ball, >= 0; infinite where ||g|| / radius is.
     model_change : float
         Q = g'p + p'Bp/2 <= 0, computed as g'p/2 - sigma ||p||^2/2, where nothing cancels.
     on_boundary : bool
@@ -124,7 +126,11 @@ def solve_trust_region(B: SpectralMatrix, g: Array, radius: float) -> TrustRegio
         raise ValueError(f"radius: must be a finite number > 0, got {radius!r}")
     with _array.quiet():
         problem = Subproblem(B, g, B.pairs.project([g])[:, 0])
-        return problem.refine(problem.solve(radius), radius)
+        units = problem.units(radius)
+        if units is None:
+            return problem.refine(problem.solve(radius), radius)
+        inner = problem.in_units(units)
+        return _in_old_units(inner.refine(inner.solve(units.radius), units.radius), units)
 
 
 class Subproblem:
@@ -175,8 +181,24 @@ class Subproblem:
         share = _array.norm(base) * unit
         return share if share > _NOISE else 0.0  # only rounding is left: `_combination` leaves it out
 
+    def units(self, radius: float) -> Units | None:
+        """Return the units in which the problem is ordinary, None where it is that already."""
+        return units_of(self.g_norm, radius, float(np.abs(self.lam).max()), _array.is_single(self.g))
+
+    def in_units(self, units: Units) -> Subproblem:
+        """Return the problem in other units: one more pass over the pairs."""
+        g = times_power(self.g, -units.g)
+        B = GivenSpectrum(self.B.pairs, units.spectrum(self.B.spectrum))
+        return Subproblem(B, g, B.pairs.project([g])[:, 0])
+
     def solve(self, radius: float) -> TrustRegionSolution:
         """Return the global minimiser in the ball of this radius."""
+        units = self.units(radius)
+        if units is None:
+            return self._solve(radius)
+        return _in_old_units(self.in_units(units)._solve(units.radius), units)
+
+    def _solve(self, radius: float) -> TrustRegionSolution:
         target = radius / self.g_norm if self.g_norm > 0.0 else radius
         wanted = target
         tolerance = max(1e-12, 4.0 * _array.eps(self.g))
@@ -304,6 +326,16 @@ class Subproblem:
         return TrustRegionSolution(p, sigma, min(change, 0.0), root.on_boundary, root.hard_case, norm, min(slope, 0.0))
 
 
+def _in_old_units(sol: TrustRegionSolution, units: Units) -> TrustRegionSolution:
+    of_p = units.p_on_boundary if sol.on_boundary else units.p
+    slope = ldexp(sol.slope, units.g + of_p)
+    along_p = ldexp(sol.sigma * sol.norm * sol.norm, units.g - units.p + 2 * of_p)
+    return sol._replace(
+        p=times_power(sol.p, of_p), norm=ldexp(sol.norm, of_p), sigma=ldexp(sol.sigma, units.g - units.p),
+        slope=slope, model_change=0.5 * slope - 0.5 * along_p,
+    )  # fmt: skip
+
+
 class _Root(NamedTuple):
     """Solution in eigenvector coordinates: x = -a / (lam + sigma), plus the hard case's part."""
 
@@ -346,7 +378,7 @@ def _hard_case(lam_min: float, a: HostArray, gap: HostArray, lead: NDArray[np.bo
     if lam_min == 0.0:
         return _Root(x, 0.0, False, False)
     share = math.sqrt(square)
-    x[int(np.flatnonzero(lead)[0])] = radius * math.sqrt(1.0 - share) * math.sqrt(1.0 + share)
+    x[int(np.argmin(gap))] = radius * math.sqrt(1.0 - share) * math.sqrt(1.0 + share)
     return _Root(x, -lam_min, True, True)
 
 
