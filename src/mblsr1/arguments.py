@@ -19,6 +19,7 @@ from mblsr1.types import Method
 __all__ = [
     "check_budgets",
     "check_functions",
+    "check_whole_set",
     "checked_checkpoint",
     "checked_options",
     "checked_rng",
@@ -45,6 +46,16 @@ def checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Optio
                 f"{', '.join(sorted(_DRIVER_OPTIONS))}"
             )
     return checked
+
+
+def check_whole_set(n_samples: int | None, check_size: Any, method: Method | None) -> None:
+    """Raise where a whole set is asked of a stream, which has none."""
+    if n_samples is not None:
+        return
+    if check_size == "all":
+        raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
+    if method is not None and method.needs_whole:
+        raise ValueError(f"sampler: method {method.name!r} needs one with a known n_samples, got a stream")
 
 
 def checked_start(w0: Any, name: str = "w0") -> Array:

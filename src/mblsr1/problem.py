@@ -13,16 +13,26 @@ from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.types import Point
 
-__all__ = ["CHUNK", "BudgetSpent", "Counts", "Oracle", "OverlapOracle", "Problem"]
+__all__ = ["CHUNK", "GRADIENT", "BudgetSpent", "Counts", "Oracle", "OverlapOracle", "Problem"]
 
 #: Samples handed to the user's functions at once when the whole set is evaluated.
 CHUNK = 5_000
 #: Cost in thirds of a sample-gradient: a gradient (alone or with its loss), a loss alone, a Hessian-vector product.
-_GRADIENT, _LOSS, _HVP = 3, 1, 6
+GRADIENT, _LOSS, _HVP = 3, 1, 6
 
 
 class BudgetSpent(Exception):
-    """The next evaluation would exceed max_samples; never leaves the driver."""
+    """The next evaluation would exceed max_samples; never leaves the driver.
+
+    Attributes
+    ----------
+    too_large : bool
+        Whether it would even be more than the whole of max_samples.
+    """
+
+    def __init__(self, too_large: bool) -> None:
+        super().__init__()
+        self.too_large = too_large
 
 
 class Counts:
@@ -61,7 +71,7 @@ class Counts:
     def demand(self, size: int, thirds: int) -> None:
         """End the run where an evaluation would exceed the limit."""
         if self._thirds + size * thirds > self._limit:
-            raise BudgetSpent
+            raise BudgetSpent(size * thirds > self._limit - self._start)
 
     def spend(self, size: int, thirds: int) -> None:
         """Account for an evaluation before it is made."""
@@ -130,7 +140,7 @@ class Problem:
         """Mean gradient over the whole set; nothing is evaluated where the budget does not allow all of it."""
         if self.n_samples is None or self._chunks is None:
             raise ValueError("sampler: the gradient over the whole set needs a sampler with a known n_samples")
-        self.counts.demand(self.n_samples, _GRADIENT)
+        self.counts.demand(self.n_samples, GRADIENT)
         return self.full_gradient(w, self._chunks(max(CHUNK, size)))
 
     def full_gradient(self, w: Array, chunks: Iterable[tuple[Any, int]]) -> Array | None:
@@ -233,7 +243,7 @@ class Oracle:
                 self._evaluate_fused(w)
             else:
                 assert self.problem.grad is not None
-                self.problem.counts.spend(self.size, _GRADIENT)
+                self.problem.counts.spend(self.size, GRADIENT)
                 g = self.problem.call(self.problem.grad, self._user(w), *self._args)
                 self._gradient = self.problem.vector_of(g, "grad")
                 self._measured(0.0)
@@ -311,7 +321,7 @@ class Oracle:
 
     def _evaluate_fused(self, w: Array) -> None:
         counts = self.problem.counts
-        counts.spend(self.size, _GRADIENT)
+        counts.spend(self.size, GRADIENT)
         both = self.problem.call(self.problem.fun, self._user(w), *self._args)
         loss, self._gradient = self.problem.both_of(both)
         self._loss = _finite_or_inf(self._measured(loss))
@@ -354,6 +364,13 @@ class OverlapOracle(Oracle):
         g = _array.linear([part.size / self.size for part in self._parts], gradients)
         self._at, self._gradient, self._square = w, g, _array.dot(g, g)
         return g
+
+    @property
+    def hvp(self) -> Callable[[Array, Array], Array] | None:
+        """(w, v) -> mean over all parts of Hessian times v, or None where the user gave none."""
+        products = [part.hvp for part in self._parts]
+        shares = [part.size / self.size for part in self._parts]
+        return None if products[0] is None else lambda w, v: _array.linear(shares, [of(w, v) for of in products if of])
 
     def point(self, w: Array, needs_loss: bool = True) -> Point:
         """Gradient of all parts, and the mean loss of those parts whose loss is free or needed."""

@@ -14,6 +14,7 @@ from mblsr1._array import Array
 from mblsr1.arguments import (
     check_budgets,
     check_functions,
+    check_whole_set,
     checked_checkpoint,
     checked_options,
     checked_rng,
@@ -23,9 +24,9 @@ from mblsr1.arguments import (
 from mblsr1.batches import Batches
 from mblsr1.checkpoint import State, from_tree, packed, to_tree, unpacked
 from mblsr1.methods.presets import mb_lsr1
-from mblsr1.problem import CHUNK, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
+from mblsr1.problem import CHUNK, GRADIENT, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.averaging import added
-from mblsr1.rules.batch import counted, fixed, initial_check_state, sample_size
+from mblsr1.rules.batch import checked_size, counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
 from mblsr1.sampling import checked_sampler
 from mblsr1.types import MESSAGES, NAN, Carried, Method, Outcome, Point, Status
@@ -111,10 +112,7 @@ class Run:
             self.file = checked_checkpoint(checkpoint, checkpoint_every)
             self.sampler = checked_sampler(sampler)
             self.n_samples = size_of(self.sampler)
-            if self.options.check_size == "all" and self.n_samples is None:
-                raise ValueError('check_size: "all" needs a sampler with a known n_samples, got a stream')
-            if method is not None and method.needs_whole and self.n_samples is None:
-                raise ValueError(f"sampler: method {method.name!r} needs one with a known n_samples, got a stream")
+            check_whole_set(self.n_samples, self.options.check_size, method)
             whole = self.n_samples is not None and self.options.batch_size >= self.n_samples
             self.method: Method = mb_lsr1(self.options, whole) if method is None else method
             self.rng = checked_rng(rng)
@@ -232,11 +230,12 @@ class Run:
     def _check_progress(self, outcome: Outcome) -> None:
         rng_before = self.rng.bit_generator.state
         try:
-            self.check = self.batch_rule(self.check, outcome, self)
-        except BudgetSpent:
+            self.check = checked_size(self.batch_rule(self.check, outcome, self), self.n_samples)
+        except BudgetSpent as spent:
             self.rng.bit_generator.state = rng_before
             self.check = counted(self.check, outcome)
-            self.status = Status.SAMPLE_BUDGET
+            if not spent.too_large:  # a check that max_samples never allows is left out
+                self.status = Status.SAMPLE_BUDGET
 
     def _out_of_steps(self) -> bool:
         if self.max_steps is not None and self.step - self.first_step >= self.max_steps:
@@ -276,13 +275,25 @@ class Run:
         return done
 
     def _full_gradient_norm(self, w: Array) -> float:
-        chunks = getattr(self.sampler, "chunks", None)
-        if chunks is not None:
-            g = self.problem.full_gradient(w, chunks(max(CHUNK, self.check.size)))
-        else:
-            size = max(CHUNK, _STREAM_CHECK * self.check.size)
-            g = self.batches.bind(size if self.n_samples is None else min(size, self.n_samples)).gradient(w)
+        """Norm of the gradient over the whole set, or many samples of a stream; inf where the budget has not enough."""
+        rng_before = self.rng.bit_generator.state
+        try:
+            g = self._full_gradient(w)
+        except BudgetSpent:  # a check that is left out: the run goes on
+            self.rng.bit_generator.state = rng_before
+            return math.inf
         return math.inf if g is None else _array.norm(g)
+
+    def _full_gradient(self, w: Array) -> Array | None:
+        chunks = getattr(self.sampler, "chunks", None)
+        if chunks is None:
+            size = max(CHUNK, _STREAM_CHECK * self.check.size)
+            size = size if self.n_samples is None else min(size, self.n_samples)
+            self.counts.demand(size, GRADIENT)  # before anything is drawn
+            return self.batches.bind(size).gradient(w)
+        if self.n_samples is None:
+            return self.problem.full_gradient(w, chunks(max(CHUNK, self.check.size)))
+        return self.problem.whole_gradient(w, self.check.size)
 
     def fresh_loss(self, size: int, *iterates: Array) -> list[float]:
         """Losses on one fresh sample: the check of Algorithm 6."""

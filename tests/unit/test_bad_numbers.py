@@ -8,6 +8,7 @@ import pytest
 from choices import RESOLVING
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.optimize import rosen, rosen_der
 from ways import A, B, D, N, fun, grad
 
 import mblsr1
@@ -418,6 +419,25 @@ def test_losses_of_any_size(how, scale):
 def test_the_recommended_method_does_not_depend_on_the_size_of_the_loss(scale):
     result = mblsr1.minimize(lambda w: scale * fun(w), lambda w: scale * grad(w), np.ones(D), gtol=1e-6 * scale)
     assert result.success
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("power", [-100, -60, -40, -20, -10, 10, 20, 60])
+def test_a_loss_times_a_power_of_two_makes_the_same_run(power, dtype):
+    """No threshold on the loss is absolute: Rosenbrock, down to where rounding decides."""
+    if dtype == np.float32 and abs(power) > 20:
+        pytest.skip("gradients or their squares leave the range of float32")
+
+    def run(scale):
+        return mblsr1.minimize(
+            lambda w: dtype(scale * rosen(w)), lambda w: dtype(scale) * rosen_der(w), np.full(10, -0.5, dtype),
+            gtol=1e-4 * scale, max_steps=300,
+        )  # fmt: skip
+
+    one, other = run(1.0), run(2.0**power)
+    assert one.success
+    assert other.nit == one.nit
+    np.testing.assert_array_equal(other.x, one.x)
 
 
 @every_way

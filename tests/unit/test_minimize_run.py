@@ -573,3 +573,42 @@ def test_numpy_integers_as_sizes():
     )
     assert {type(n) for n in result.history["batch_size"]} == {int}
     assert type(result.batch_size) is int
+
+
+# --- checks that the budget does not allow ----------------------------------------------------------
+
+
+def test_a_check_of_the_whole_set_that_the_budget_forbids_does_not_end_the_run():
+    """The exit check: it is left out, nothing is spent on it, and the rest of the budget goes into steps."""
+    user = Recorder()
+    loose = {"batch_size": 4, "gtol": 1e3, "check_every": 2}
+    result = mblsr1.minimize(user.fun, user.grad, np.zeros(D), N, rng=0, max_samples=38, **loose)
+    assert result.status == 2
+    assert 38 - result.batch_size < user.cost / 3 <= 38
+    assert result.nit > 5
+    assert mblsr1.minimize(fun, grad, np.zeros(D), N, rng=0, max_samples=60, **loose).status == 0
+
+
+def test_a_check_of_progress_larger_than_the_budget_does_not_end_the_run():
+    """Algorithm 6 with a check that costs a third of the set, more than the budget: L-SSR1-TR then makes its steps."""
+    options = Options.l_ssr1_tr(batch_size=2, initial_radius=0.1)
+    user = Recorder()
+    result = mblsr1.minimize(user.fun, user.grad, np.zeros(D), N, rng=0, max_samples=13, options=options)
+    assert (result.status, result.nit) == (2, 2)
+    assert user.cost / 3 <= 13
+    more = mblsr1.minimize(fun, grad, np.zeros(D), N, state=result.state, max_samples=40, options=options)
+    assert not math.isnan(more.state.tree["check"]["reference"])  # made where the budget allows it
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, None, "8"])
+def test_a_batch_rule_that_returns_no_size_is_named(size):
+    method = mblsr1.sgd(0.1)._replace(batch_rule=lambda state, outcome, problem: state._replace(size=size))
+    with pytest.raises(ValueError, match=r"batch_rule: must return a state whose size is an int >= 1, got "):
+        mblsr1.minimize(fun, grad, np.zeros(D), N, rng=0, max_steps=3, method=method)
+
+
+def test_a_batch_is_never_larger_than_the_set():
+    method = mblsr1.sgd(0.1)._replace(batch_rule=lambda state, outcome, problem: state._replace(size=10**9))
+    result = mblsr1.minimize(fun, grad, np.zeros(D), N, rng=0, max_steps=3, method=method, batch_size=8)
+    assert result.history["batch_size"] == [8, N, N]
+    assert result.history["n_samples"] == [8, 8 + N, 8 + 2 * N]

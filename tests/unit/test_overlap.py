@@ -12,7 +12,9 @@ import mblsr1
 from mblsr1 import Options
 from mblsr1.batches import Batches
 from mblsr1.linalg.pairs import PairMemory
+from mblsr1.methods import sr1_trust_region
 from mblsr1.problem import Counts, Oracle, OverlapOracle, Problem
+from mblsr1.rules.warm_start import sample_pairs
 from mblsr1.steps.model import smoothed_model
 from mblsr1.steps.overlap import annealed, overlap_step
 from mblsr1.types import Carried
@@ -397,3 +399,61 @@ def test_the_smallest_batches_share_a_sample_too_and_can_grow():
     )
     assert result.history["batch_size"][0] == 2
     assert result.batch_size > 2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e6])
+def test_a_ratio_of_rounding_does_not_move_the_radius(offset):
+    """Reading 7 on samples: least squares without noise in float32, plus a constant that hides all decrease."""
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((2000, 10)).astype(np.float32)
+    solution = np.arange(10, dtype=np.float32)
+    b = A @ solution
+
+    def both(w, i):
+        r = A[i] @ w - b[i]
+        return np.float32(offset) + np.float32(0.5) * np.mean(r * r), A[i].T @ r / np.float32(len(i))
+
+    result = mblsr1.minimize(both, True, np.zeros(10, np.float32), 2000, rng=0, batch_size=200, gtol=1e-5)
+    assert result.success
+    # the gradient on the set is H (x - solution) with an H near I
+    assert np.linalg.norm(result.x - solution) < 3e-5
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["differences", "hvp"])
+def test_a_warm_start_samples_the_pairs_of_one_function(exact, monkeypatch):
+    """On the samples of the step's own pair, whose values at the new iterate stay known to the next batch."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 3))
+    y = X @ np.arange(1.0, 4.0)
+    sampled = []
+
+    def sampling(*arguments):
+        sampled.extend(pairs := sample_pairs(*arguments))
+        return pairs
+
+    monkeypatch.setattr(sr1_trust_region, "sample_pairs", sampling)
+    result = mblsr1.minimize(
+        lambda w, i: (0.5 * float(np.mean((X[i] @ w - y[i]) ** 2)), X[i].T @ (X[i] @ w - y[i]) / len(i)),
+        True, np.full(3, 9.0), 400, rng=0, hvp=(lambda w, v, i: X[i].T @ (X[i] @ v) / len(i)) if exact else None,
+        batch_size=64, memory=3, restart_memory=3, restart_tolerance=5.0, largest_share=0.1, max_steps=20, gtol=0.0,
+    )  # fmt: skip
+    assert len(sampled) == 3 * result.n_restarts > 0
+    for s, y in sampled:
+        # of 8 rows: ||y|| / ||s|| is at most the mean of ||x||^2, up to what cancels in a difference
+        assert np.linalg.norm(y) <= np.max(np.sum(X * X, axis=1)) * np.linalg.norm(s)
+        assert s @ y >= -1e-6 * (s @ s)
+    cost = np.diff(result.history["n_samples"], prepend=0.0)
+    restarts = np.diff(result.history["n_restarts"], prepend=0)
+    assert cost[0] == 64 + 8 + 24 * restarts[0] * (1 + exact)
+    np.testing.assert_array_equal(cost[1:], 64 + 24 * restarts[1:] * (1 + exact))
+
+
+def test_products_with_the_hessian_are_means_over_the_parts():
+    H = np.random.default_rng(0).standard_normal((40, 3, 3))
+    problem = Problem(WELLS.fun, WELLS.grad, lambda w, v, i: H[i].mean(axis=0) @ v, np.zeros(3), True, Counts())
+    batches = Batches(problem, mblsr1.IndexSampler(40), np.random.default_rng(0), 0.125, 1)
+    oracle, _ = batches.draw(16)
+    rows = np.concatenate([part._args[0] for part in oracle._parts])
+    v = np.array([1.0, -2.0, 0.5])
+    np.testing.assert_allclose(oracle.hvp(np.zeros(3), v), H[rows].mean(axis=0) @ v, rtol=1e-14)
+    assert problem.counts.n_samples == 32

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from mblsr1.rules.radius import BOUNDARY, RadiusRule, doubling, interpolated, progressive
 from mblsr1.types import NAN, Trial
 
+EPS = float(np.finfo(float).eps)
+
 
 def trial(decrease, predicted, s_norm, slope=NAN, slope_new=NAN):
     return Trial(
@@ -51,7 +53,8 @@ def test_the_radius_stays_within_its_limits(make, sequence, delta_0, scale):
     rule = make()
     for eps, lowest in ((2.2e-16, 1e-10), (1.2e-7, 1e-8)):
         state = rule.init(delta_0, scale, eps)
-        assert state.smallest == lowest * scale
+        assert state.delta == delta_0  # never raised
+        assert state.smallest == pytest.approx(lowest * min(scale, 1e4 * delta_0), rel=4 * EPS)
         assert state.largest == max(100 * scale, delta_0)
         for t, full in sequence:
             state = rule.update(state, t, full)

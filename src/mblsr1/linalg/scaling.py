@@ -66,8 +66,9 @@ def from_below(fraction: float = 0.5) -> ScalingRule:
         if blocks.k == 0:
             return 1.0
         value = _smallest_generalised_eigenvalue(blocks)
-        if abs(value) < 1e-6:
-            return math.copysign(1e-6, value)
+        least = 1e-6 * min(1.0, math.sqrt(float(blocks.YY.diagonal().max())))  # of the largest ||y|| / ||s||
+        if abs(value) < least:
+            return math.copysign(least, value)
         return fraction * value if value > 0 else (2.0 - fraction) * value
 
     return rule

@@ -12,6 +12,7 @@ from mblsr1._array import Array
 from mblsr1.linalg.metric import IDENTITY, Metric
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.problem import Oracle
+from mblsr1.rules.line_search import rounding
 from mblsr1.rules.metric import MetricRule, identity
 from mblsr1.rules.pairs import PairRule
 from mblsr1.rules.radius import RadiusRule, RadiusState
@@ -22,8 +23,6 @@ __all__ = ["Regime", "Rules", "SR1State", "StepRule", "scalars_of", "sr1_trust_r
 
 #: Steps without a move, or without a gain at the smallest radius, after which the run ends.
 _MAX_FAILURES = 60
-#: A change of the loss by this many eps of |f| is rounding.
-_ROUNDING = 10.0
 
 
 class SR1State(NamedTuple):
@@ -91,8 +90,7 @@ def _failures(before: int, radius: RadiusState, trial: Trial, point: Point, full
     """
     if radius.delta > radius.smallest:
         return 0
-    rounding = _ROUNDING * _array.loss_eps(point.w) * abs(point.f)
-    if trial.achieved >= -rounding:
+    if trial.achieved >= -rounding(point.f, _array.loss_eps(point.w)):
         return before + 1
     return 0 if full_batch else max(before - 1, 0)
 
@@ -100,7 +98,14 @@ def _failures(before: int, radius: RadiusState, trial: Trial, point: Point, full
 def _filler(
     oracle: Oracle, point: Point, rng: np.random.Generator, metric: Metric
 ) -> Callable[[int], list[tuple[Array, Array]]]:
-    return lambda count: sample_pairs(count, point, oracle.gradient, oracle.hvp, rng, metric)
+    part = oracle.shared  # the samples that `point` and the step's own pair are of
+
+    def fill(count: int) -> list[tuple[Array, Array]]:
+        pairs = sample_pairs(count, point, part.gradient, part.hvp, rng, metric)
+        part.remember(point.w, point.f, point.g)  # for the next batch
+        return pairs
+
+    return fill
 
 
 def _stay(state: SR1State, point: Point, trial: Trial, full_batch: bool) -> tuple[SR1State, Outcome]:

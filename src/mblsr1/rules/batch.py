@@ -14,6 +14,7 @@ from typing import Any
 from mblsr1.types import BatchRule, CheckState, Outcome
 
 __all__ = [
+    "checked_size",
     "counted",
     "default_check_size",
     "fixed",
@@ -120,6 +121,14 @@ def noise_growth(limit: float = 0.6, largest_share: float = 0.25) -> BatchRule:
         return state._replace(sum_decrease=average, since=weight)
 
     return update
+
+
+def checked_size(state: CheckState, total: int | None) -> CheckState:
+    """Return the state if its batch size is an int >= 1, within the whole set."""
+    size: Any = state.size  # from a rule that may be the user's
+    if not isinstance(size, numbers.Integral) or int(size) < 1:
+        raise ValueError(f"batch_rule: must return a state whose size is an int >= 1, got {size!r}")
+    return state if total is None or int(size) <= total else state._replace(size=total)
 
 
 def sample_size(size: int | str | Callable[[int], int], batch_size: int, total: int | None) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["LineSearchResult", "halving"]
+__all__ = ["LineSearchResult", "halving", "rounding"]
 
 _MAX_HALVINGS = 20
-#: Rounding of a loss: this many eps of |f| are no increase (reading 6).
-_SLACK = 10.0
+#: Rounding of a loss, in eps of its size (readings 6 and 7).
+_ROUNDING = 10.0
 
 
 class LineSearchResult(NamedTuple):
@@ -17,6 +17,11 @@ class LineSearchResult(NamedTuple):
 
     alpha: float
     f: float
+
+
+def rounding(f: float, eps: float) -> float:
+    """Return the change of a loss near f that says nothing: 10 eps |f| (readings 6 and 7)."""
+    return _ROUNDING * eps * abs(f)
 
 
 def halving(phi: Callable[[float], float], f0: float, slope: float, c1: float, eps: float) -> LineSearchResult:
@@ -36,7 +41,7 @@ def halving(phi: Callable[[float], float], f0: float, slope: float, c1: float, e
         Precision of the loss.
     """
     alpha = 1.0
-    slack = _SLACK * eps * abs(f0)
+    slack = rounding(f0, eps)
     for _ in range(_MAX_HALVINGS + 1):
         f = phi(alpha)
         if f <= f0 + c1 * alpha * slope + slack:

@@ -12,15 +12,13 @@ from mblsr1.linalg.subproblem import Subproblem, TrustRegionSolution
 from mblsr1.problem import Oracle
 from mblsr1.rules import hybrid
 from mblsr1.rules.hybrid import Direction
-from mblsr1.rules.line_search import LineSearchResult, halving
+from mblsr1.rules.line_search import LineSearchResult, halving, rounding
 from mblsr1.rules.radius import BOUNDARY
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import NAN, Point, Trial
 
 __all__ = ["LineSearchSettings", "get_step"]
 
-#: |Q| under this many eps of |f| is rounding: rho says nothing (reading 7).
-_ROUNDING = 10.0
 _WORST_RATIO = 10.0
 
 
@@ -98,7 +96,7 @@ def _model_decrease(oracle: Oracle, point: Point, sol: TrustRegionSolution, know
 
     A loss that is not finite counts as a ratio of -10, the worst that Algorithm 5 sees (reading 14).
     """
-    if abs(sol.model_change) <= _ROUNDING * eps * abs(point.f):
+    if abs(sol.model_change) <= rounding(point.f, eps):  # rho says nothing (reading 7)
         return NAN
     f = oracle.loss(point.w + sol.p) if known is None else known
     return f - point.f if math.isfinite(f) else -_WORST_RATIO * sol.model_change

@@ -10,12 +10,15 @@ from __future__ import annotations
 import math
 
 from mblsr1 import _array
+from mblsr1._array import Array
 from mblsr1.linalg.metric import IDENTITY, Metric
 from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.subproblem import TrustRegionSolution
 from mblsr1.problem import Oracle
 from mblsr1.rules.averaging import added
+from mblsr1.rules.line_search import rounding
 from mblsr1.steps.model import ModelBuilder
-from mblsr1.types import Carried, Point, Trial
+from mblsr1.types import NAN, Carried, Point, Trial
 
 __all__ = ["annealed", "overlap_step"]
 
@@ -77,11 +80,18 @@ def overlap_step(
     if g is None or g_new is None or not math.isfinite(f_new):
         shared.forget()  # they are of a point that is not taken
         return trial, mean
-    curvature = -sol.slope - sol.sigma * sol.norm * sol.norm  # p'Bp, since (B + sigma I) p = -mean
+    predicted = _predicted(g, p, sol)
+    decided = abs(predicted) > rounding(f, _array.loss_eps(w))  # reading 7
     return trial._replace(
-        point=Point(w, f_new, g_new), s=sol.p, y=metric.of_gradient(g_new - g), decrease=f_new - f,
-        predicted=_array.dot(g, p) + 0.5 * curvature, achieved=f_new - f, alpha=1.0,
+        point=Point(w, f_new, g_new), s=sol.p, y=metric.of_gradient(g_new - g),
+        decrease=f_new - f if decided else NAN, predicted=predicted, achieved=f_new - f, alpha=1.0,
     ), mean  # fmt: skip
+
+
+def _predicted(g: Array, p: Array, sol: TrustRegionSolution) -> float:
+    """Q on the shared samples: their slope with the model's curvature."""
+    curvature = -sol.slope - sol.sigma * sol.norm * sol.norm  # p'Bp, since (B + sigma I) p = -mean
+    return _array.dot(g, p) + 0.5 * curvature
 
 
 def annealed(delta: float, share_spent: float) -> float:

@@ -14,6 +14,7 @@ from mblsr1.linalg.metric import IDENTITY, Metric
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.subproblem import Subproblem, TrustRegionSolution
 from mblsr1.problem import Oracle
+from mblsr1.rules.line_search import rounding
 from mblsr1.steps.model import ModelBuilder
 from mblsr1.types import NAN, Point, Trial
 
@@ -25,7 +26,6 @@ _ACCEPT = 1e-4
 _MAX_REJECTIONS = 60
 #: The radius after a rejection, as shares of ||p||.
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.1, 0.5
-_SLACK = 10.0
 
 
 class _Try(NamedTuple):
@@ -34,6 +34,7 @@ class _Try(NamedTuple):
     ratio: float
     accepted: bool
     slope: float = NAN  # along p at w + p
+    slack: float = 0.0  # changes of the loss up to here say nothing
 
 
 def resolve(
@@ -52,7 +53,7 @@ def resolve(
     A rejected point whose gradient is at hand gives a pair as well. `point` of the result is None
     where no radius down to `floor` helped.
     """
-    slack = _SLACK * _array.loss_eps(point.w) * max(1.0, abs(point.f))
+    slack = rounding(point.f, _array.loss_eps(point.w))
     metric.observe(point.g, memory)
     g = metric.of_gradient(point.g)
     problem = build(memory, g)
@@ -66,7 +67,7 @@ def resolve(
         tried = _try(oracle, point, problem, sol, p, w, slack, metric)
         y = None if tried.g is None else metric.of_gradient(tried.g - point.g)
         if tried.accepted:
-            return _accepted(sol, w, tried, point.f, y, delta, slack, rejections)
+            return _accepted(sol, w, tried, point.f, y, delta, rejections)
         rejections += 1
         delta = _smaller(point, sol, tried, delta)
         if y is not None:
@@ -92,31 +93,39 @@ def _try(
     f = oracle.loss(w)
     change = f - point.f
     ratio = (change - slack) / (sol.model_change - slack) if math.isfinite(f) else -math.inf
-    if not (math.isfinite(f) and (ratio >= 0.0 or oracle.fused)):
+    accepted = ratio > _ACCEPT
+    if not accepted and max(abs(change), -sol.model_change) <= _moved_by_rounding(oracle, point):
+        accepted, slack = True, math.inf
+    if not (math.isfinite(f) and (accepted or ratio >= 0.0 or oracle.fused)):
         return _Try(f, None, ratio, False)
     g = oracle.gradient(w)
     if g is None:
         return _Try(f, None, ratio, False)
-    accepted = ratio > _ACCEPT
+    slope = oracle.slope
     if accepted and abs(change) <= slack:  # rounding: the gradient decides
         accepted = oracle.norm_at(Point(w, f, metric.of_gradient(g))) < problem.g_norm
-    return _Try(f, g, ratio, accepted, oracle.slope)
+    return _Try(f, g, ratio, accepted, slope, slack)
+
+
+def _moved_by_rounding(oracle: Oracle, point: Point) -> float:
+    """How far the rounding of w alone may move the loss; more than that of f itself where terms cancel in f."""
+    return rounding(oracle.norm_at(point) * _array.norm(point.w), _array.eps(point.w))
 
 
 def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) -> float:
-    """The radius after a rejection: minimiser of the parabola through f(w), g'p and f(w + p)."""
+    """The radius after a rejection, from the parabola through f(w), g'p and f(w + p) (Nocedal, Wright, 3.57)."""
     curvature = tried.f - point.f - sol.slope
     share = -0.5 * sol.slope / curvature if math.isfinite(curvature) and curvature > 0.0 else _SMALLEST_SHARE
     return min(max(share, _SMALLEST_SHARE), _LARGEST_SHARE) * min(delta, sol.norm)  # ||p|| may be nan
 
 
 def _accepted(
-    sol: TrustRegionSolution, w: Array, tried: _Try, f: float, y: Array, delta: float, slack: float, rejections: int
+    sol: TrustRegionSolution, w: Array, tried: _Try, f: float, y: Array, delta: float, rejections: int
 ) -> Trial:
     change = tried.f - f
     return Trial(
         point=Point(w, tried.f, tried.g), s=sol.p, y=y, s_norm=sol.norm,
-        decrease=change if abs(sol.model_change) > slack else NAN, predicted=sol.model_change, achieved=change,
+        decrease=change if abs(sol.model_change) > tried.slack else NAN, predicted=sol.model_change, achieved=change,
         on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, alpha=1.0, slope=sol.slope,
         slope_new=tried.slope, rejections=rejections,
     )  # fmt: skip
