@@ -89,15 +89,12 @@ def is_integer(x: Array) -> bool:
 
 def to_default_float(x: Array) -> Array:
     """Return `x` in its library's default floating dtype."""
-    xp = namespace(x)
-    return xp.astype(x, xp.asarray(0.0).dtype)
+    return namespace(x).astype(x, namespace(x).asarray(0.0).dtype)
 
 
 def eps(x: Array) -> float:
     """Return the machine epsilon of the array's dtype."""
-    if isinstance(x, np.ndarray):
-        return _eps(np, x.dtype)
-    return _eps(namespace(x), x.dtype)
+    return _eps(np if isinstance(x, np.ndarray) else namespace(x), x.dtype)
 
 
 def loss_eps(x: Array) -> float:
@@ -170,6 +167,14 @@ def owned(x: Array) -> Array:
     return x if compat.is_jax_array(x) else copy(x)
 
 
+def shown(x: Array) -> Array:
+    """Return `x` on the same memory, without history; of NumPy a view that cannot be written to."""
+    if isinstance(x, np.ndarray):
+        x = x.view()
+        x.flags.writeable = False
+    return detached(x)
+
+
 def from_host(values: NDArray[Any], like: Array) -> Array:
     """Return host numbers as an array of the library and device of `like`, in its dtype unless they are integers."""
     dtype = None if values.dtype.kind in "biu" else like.dtype
@@ -193,9 +198,8 @@ def take(x: Array, indices: NDArray[np.int64]) -> Array:
     if isinstance(x, np.ndarray) or not is_array(x):
         return x[indices]
     xp = namespace(x)
-    if compat.is_jax_array(x):  # an array that was put nowhere goes with any other
-        return xp.take(x, xp.asarray(indices), axis=0)
-    return xp.take(x, xp.asarray(indices, device=device(x)), axis=0)
+    place = {} if compat.is_jax_array(x) else {"device": device(x)}  # in JAX an array put nowhere goes with any other
+    return xp.take(x, xp.asarray(indices, **place), axis=0)
 
 
 def sqrt(x: Array) -> Array:
@@ -366,7 +370,7 @@ def _inner_products(rows: Array, vectors: Sequence[Array]) -> HostArray:
 def _portable_products(rows: Array, vectors: Sequence[Array]) -> Array:
     xp = namespace(rows)
     columns = xp.stack(list(vectors), axis=1)
-    wide = _widest(xp)
+    wide = xp.zeros(1, dtype=xp.float64).dtype
     if rows.dtype == wide:
         return xp.concat([xp.matmul(rows, columns), xp.matmul(xp.matrix_transpose(columns), columns)], axis=0)
     both = rows, xp.matrix_transpose(columns)
@@ -403,10 +407,6 @@ def _full_precision(x: Array) -> Iterator[None]:
             before = _PRECISIONS.pop()
             if not _PRECISIONS:  # the last thread: what comes out is what the first one found
                 torch.set_float32_matmul_precision(before)
-
-
-def _widest(xp: Any) -> Any:
-    return xp.zeros(1, dtype=xp.float64).dtype
 
 
 def linear(coefficients: Sequence[float], vectors: Sequence[Array]) -> Array:

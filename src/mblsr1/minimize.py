@@ -45,9 +45,11 @@ def minimize(
     Parameters
     ----------
     fun : callable
-        ``fun(w, batch) -> scalar``, the mean loss over the batch. Without a sampler ``fun(w)``.
+        ``fun(w, batch) -> scalar``, the mean loss over the batch. Without a sampler ``fun(w)``. `w` is the run's own
+        memory: no function may write to it.
     grad : callable or True
-        ``grad(w, batch) -> array like w``; or True where `fun` returns ``(value, gradient)``.
+        ``grad(w, batch) -> array like w``; or True where `fun` returns ``(value, gradient)``. The gradient is copied,
+        so it may lie in the same memory at each call.
     w0 : array
         Start, of any shape, library, real floating dtype and device; kept everywhere. Integers become
         the library's default float.
@@ -65,7 +67,8 @@ def minimize(
         1 a sample, a loss alone 1/3, a Hessian-vector product 2). Neither is ever exceeded. Without both,
         15,000 steps where deterministic and 1,000 with a sampler.
     callback : callable, optional
-        ``callback(step)`` after each step; StopIteration or a true return value stops the run.
+        ``callback(step)`` after each step; StopIteration or a true return value stops the run. ``step.x`` is the run's
+        own memory, in NumPy read-only.
     state : State, optional
         ``result.state`` of an earlier run with the same functions and options: continue it bit for bit.
     disp : bool

@@ -48,7 +48,8 @@ class Step:
     Attributes
     ----------
     x : array
-        The iterate after the step, in the user's shape.
+        The iterate after the step, in the user's shape. It is the run's own memory, in NumPy read-only: copy it to
+        change it.
     state : State
         For `save_state`, or to continue from here. A copy, made when asked for; only until the
         next step is made. Where one of the user's functions raised an exception in the next step, it may
@@ -325,7 +326,7 @@ class Run:
         }
         for name, value in scalars.items() if self.keep_history else ():
             self.history.setdefault(name, []).append(value)
-        return Step(self, scalars, _array.reshape(_array.detached(self.w), self.problem.shape))
+        return Step(self, scalars, _array.shown(_array.reshape(self.w, self.problem.shape)))
 
     def _ask(self, step: Step) -> None:
         if not self.asks:
@@ -352,8 +353,7 @@ class Run:
         status = Status.STOPPED if self.status is None else self.status
         scalar = {name: column[-1] for name, column in self.history.items() if column}
         return Result(
-            x=_array.reshape(last.w, self.problem.shape), fun=last.f,
-            jac=None if last.g is None else _array.reshape(last.g, self.problem.shape),
+            x=self._given(last.w), fun=last.f, jac=None if last.g is None else self._given(last.g),
             nit=self.step, nfev=self.counts.nfev, njev=self.counts.njev, n_samples=self.counts.n_samples,
             success=status is Status.CONVERGED, status=int(status), message=MESSAGES[status],
             batch_size=self.check.size, radius=scalar.get("radius", NAN),
@@ -365,7 +365,11 @@ class Run:
         """The mean of the iterates, where it was asked for and a step was made."""
         if self.average.vector is None:
             return {}
-        return {"x_average": _array.reshape(self.average.vector, self.problem.shape)}
+        return {"x_average": self._given(self.average.vector)}
+
+    def _given(self, x: Array) -> Array:
+        """A vector for the user to do with as they like: the state keeps its own."""
+        return _array.owned(_array.reshape(x, self.problem.shape))
 
     def _last_point(self) -> Point:
         """The newest iterate that can be vouched for, with its loss and gradient."""

@@ -104,3 +104,48 @@ def test_an_array_of_jax_is_not_copied():
     w = jnp.ones(3)
     g = 2.0 * w
     assert Problem(None, lambda w: g, None, w, False, Counts()).vector_of(g, "grad") is g
+
+
+# --- iterates and results --------------------------------------------------------------------------
+
+
+def test_the_iterate_of_a_step_cannot_be_written_to():
+    def clip(step):
+        np.clip(step.x, -0.1, 0.1, out=step.x)
+
+    with pytest.raises(ValueError, match="read-only"):
+        run(both, True, callback=clip)
+    for step in mblsr1.iterate(both, True, START, mblsr1.ArraySampler(X, Y), rng=0, max_steps=2):
+        with pytest.raises(ValueError, match="read-only"):
+            step.x *= 0.0
+        mine = step.x.copy()
+        mine *= 0.0  # a copy can
+
+
+def test_no_step_sees_the_start_or_the_next_iterate():
+    w0 = START.copy()
+    steps = mblsr1.iterate(both, True, w0, mblsr1.ArraySampler(X, Y), rng=0, max_steps=5)
+    kept = [(step.x, step.x.copy()) for step in steps]
+    w0 += 1.0
+    for x, then in kept:
+        np.testing.assert_array_equal(x, then)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_a_result_can_be_written_to(library, options):
+    """What the state continues from is its own."""
+    data, w0 = (X, Y), START
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        data, w0 = (torch.asarray(X), torch.asarray(Y)), torch.zeros(6, dtype=torch.float64)
+
+    def fused(w, batch):
+        loss, g = both(np.asarray(w), tuple(map(np.asarray, batch)))
+        return loss, g if library == "numpy" else data[0].new_tensor(g)
+
+    changed, kept = (run(fused, True, w0=w0, data=data, options=options, averaging=0.5) for _ in range(2))
+    for x in (changed.x, changed.jac, changed.x_average):
+        np.multiply(x, 0.0, out=x) if library == "numpy" else x.zero_()
+    more = {"w0": w0, "data": data, "options": options, "averaging": 0.5}
+    assert_same_run(run(fused, True, state=changed.state, **more), run(fused, True, state=kept.state, **more))
