@@ -442,6 +442,71 @@ def test_a_state_before_the_first_step():
     assert torch.equal(vector(model), vector(wanted))
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_a_state_of_other_frozen_parameters_keeps_the_radius(back):
+    """As a step after freezing or thawing does."""
+    model, other = network(), network()
+    optimizer, stepped = MBLSR1(model.parameters(), batch_size=BATCH), MBLSR1(other.parameters(), batch_size=BATCH)
+    model[0].requires_grad_(not back)
+    other[0].requires_grad_(not back)
+    train(model, optimizer, range(6))
+    train(other, stepped, range(6))
+    saved, of_model = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(model.state_dict())
+    model[0].requires_grad_(back)
+    other[0].requires_grad_(back)
+    optimizer.load_state_dict(optimizer.state_dict())
+    model = network(seed=1)
+    model[0].requires_grad_(back)
+    resumed = MBLSR1(model.parameters(), batch_size=BATCH)
+    resumed.load_state_dict(saved)
+    model.load_state_dict(of_model)
+    assert resumed.last_step == optimizer.last_step == stepped.last_step
+    train(model, resumed, range(6, 9))
+    train(other, stepped, range(6, 9))
+    assert torch.equal(vector(model), vector(other))
+    assert resumed.last_step == pytest.approx(stepped.last_step, abs=0.0, rel=0.0, nan_ok=True)
+    assert resumed.last_step["n_pairs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (None, TypeError),
+        (3, TypeError),
+        ({}, ValueError),
+        ({"mblsr1": 3}, ValueError),
+        ({"state": {}, "param_groups": [], "mblsr1": 3}, ValueError),
+    ],
+)
+def test_what_is_no_state_is_refused(broken, error):
+    model = network()
+    optimizer = MBLSR1(model.parameters(), batch_size=BATCH)
+    with pytest.raises(error, match="state_dict: must be"):
+        optimizer.load_state_dict(broken)
+
+
+@pytest.mark.parametrize("change", [{"rng": {"bit_generator": "MT19937"}}, {"counts": {}}, {"noise": {}}, {"inner": 3}])
+def test_a_state_that_is_refused_changes_nothing(change):
+    """Neither one that was made with other options nor one that is broken."""
+    model, other, wanted = network(), network(seed=2), network(seed=2)
+    optimizer = MBLSR1(model.parameters(), batch_size=BATCH, memory=20)
+    small, same = (MBLSR1(m.parameters(), batch_size=BATCH, memory=3) for m in (other, wanted))
+    train(model, optimizer, range(7))
+    train(other, small, range(4))
+    train(wanted, same, range(4))
+    with pytest.raises(ValueError, match=r"state_dict: does not fit this optimizer: .*memory=3"):
+        small.load_state_dict(optimizer.state_dict())
+    saved = small.state_dict()
+    saved["mblsr1"] = saved["mblsr1"] | change
+    with pytest.raises(ValueError, match="state_dict: does not fit this optimizer"):
+        small.load_state_dict(saved)
+    assert small.last_step == pytest.approx(same.last_step, abs=0.0, rel=0.0, nan_ok=True)
+    train(other, small, range(4, 8))
+    train(wanted, same, range(4, 8))
+    assert torch.equal(vector(other), vector(wanted))
+    assert small.last_step == pytest.approx(same.last_step, abs=0.0, rel=0.0, nan_ok=True)
+
+
 # Draws and statistics
 
 
@@ -790,6 +855,73 @@ def test_closures_that_are_refused(closure, message):
             method(lambda: 0.0, batch_size=0)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"n_samples": N, "batch_size": N}], ids=["samples", "whole set"])
+def test_a_loss_without_backward_is_refused_and_nothing_moves(arguments):
+    """At the first step and at any other; one that is not finite needs no backward pass, nor does a check."""
+    model = network()
+    optimizer = MBLSR1(model.parameters(), **arguments)
+    for steps in (0, 3):
+        train(model, optimizer, range(steps), whole=True)
+        before, counts = vector(model), optimizer.last_step
+        known = loss_of(model)
+        known.backward()
+        for closure in (lambda: loss_of(model), lambda known=known: known, lambda: 1.0):
+            with pytest.raises(ValueError, match=r"closure: must call backward\(\) on the loss"):
+                optimizer.step(closure)
+            assert torch.equal(vector(model), before)
+            assert optimizer.last_step == counts
+        optimizer.check_progress(lambda: loss_of(model))
+    with torch.no_grad():
+        model[0].bias.add_(0.0)  # counts as a change, so that the whole set is evaluated again
+    optimizer.step(lambda: torch.tensor(torch.nan))
+    assert torch.equal(vector(model), before)
+
+
+@pytest.mark.parametrize("way", ["data", "part", "frozen", "between steps"])
+def test_parameters_that_share_memory_are_refused(way):
+    """As parts of one vector they would no longer be the same. Whole parameters are tied by being one."""
+    one, two = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+
+    def tie():
+        two.weight.data = one.weight.data[:2] if way == "part" else one.weight.data
+
+    def closure():
+        loss = two(torch.tanh(one(torch.ones(3, 4)))).square().mean()
+        loss.backward()
+        return loss
+
+    if way == "between steps":
+        optimizer = MBLSR1([*one.parameters(), *two.parameters()])
+        optimizer.step(closure)
+        tie()
+        with pytest.raises(ValueError, match="params: must have memory of their own"):
+            optimizer.step(closure)
+        return
+    tie()
+    if way == "frozen":
+        two.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"params: must have memory of their own.* of shape \((4|2), 4\)"):
+        MBLSR1([*one.parameters(), *two.parameters()])
+    with pytest.raises(ValueError, match="params: must have memory of their own"):
+        adapter.minimize(torch.nn.ModuleList([one, two]), lambda model: closure())
+
+
+def test_columns_of_one_memory_are_not_shared():
+    memory = torch.arange(12.0).reshape(3, 4)
+    left, right = torch.nn.Parameter(torch.ones(0)), torch.nn.Parameter(torch.ones(0))
+    left.data, right.data = memory[:, :2], memory[:, 2:]
+
+    def closure():
+        loss = left.square().sum() + (right - 1.0).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer = MBLSR1([left, right], n_samples=1, batch_size=1)
+    for _ in range(20):
+        optimizer.step(closure)
+    torch.testing.assert_close(memory, torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 3), rtol=0, atol=1e-4)
+
+
 def test_a_scheduler_is_told_why_there_is_no_learning_rate():
     loaded = MBLSR1(network().parameters())
     loaded.load_state_dict(MBLSR1(network().parameters()).state_dict())
@@ -976,6 +1108,22 @@ def test_minimize_takes_a_callback_that_stops_and_refuses_what_it_cannot_train()
     with pytest.raises(TypeError, match="loss: must be a function"):
         adapter.minimize(model, None, 10)
     assert torch.equal(vector(model), result.x)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (lambda loss: loss.item(), TypeError, "loss: must return a tensor that autograd can differentiate, got 0."),
+        (lambda loss: loss.detach(), TypeError, r"loss: must return a tensor that .* got tensor\(0."),
+        (lambda loss: torch.ones((), requires_grad=True), ValueError, "loss: must depend on the model's parameters"),
+    ],
+)
+def test_a_loss_without_gradients_is_refused(value, error, message):
+    model = network()
+    before = vector(model)
+    with pytest.raises(error, match=message):
+        adapter.minimize(model, lambda model: value(loss_of(model)))
+    assert torch.equal(vector(model), before)
 
 
 def test_minimize_with_another_method():

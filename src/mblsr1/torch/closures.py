@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from mblsr1.torch.draws import Batch, Draws
 from mblsr1.torch.flat import FlatParameters
 
-__all__ = ["Evaluation", "both", "checked_loss", "gradient_alone", "loss_alone", "takes_backward"]
+__all__ = ["Evaluation", "both", "checked_loss", "gradient_alone", "loss_alone", "loss_or_both", "takes_backward"]
 
 
 def takes_backward(closure: Callable[..., Any]) -> bool:
@@ -64,9 +65,16 @@ def checked_loss(value: Any, name: str) -> Tensor | float:
 
 
 def both(w: Tensor, evaluation: Evaluation) -> tuple[Tensor | float, Tensor]:
-    """Loss and gradient."""
-    loss = evaluation(w)
-    return loss, evaluation.flat.gradient()
+    """Loss and gradient; a ValueError where a finite loss has brought no gradient at all."""
+    loss, gradient = loss_or_both(w, evaluation)
+    if not evaluation.flat.has_gradient and math.isfinite(loss):
+        raise ValueError("closure: must call backward() on the loss that it evaluates; no parameter has a gradient")
+    return loss, gradient
+
+
+def loss_or_both(w: Tensor, evaluation: Evaluation) -> tuple[Tensor | float, Tensor]:
+    """The loss, and zero for the gradient where the closure makes none."""
+    return evaluation(w), evaluation.flat.gradient()
 
 
 def loss_alone(w: Tensor, evaluation: Evaluation) -> Tensor | float:

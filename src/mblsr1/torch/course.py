@@ -15,7 +15,7 @@ from mblsr1.checkpoint import from_tree, to_tree
 from mblsr1.methods.presets import Options, mb_lsr1
 from mblsr1.problem import Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.batch import counted, initial_check_state, progress_check
-from mblsr1.torch.closures import Evaluation, both, gradient_alone, loss_alone, takes_backward
+from mblsr1.torch.closures import Evaluation, both, gradient_alone, loss_alone, loss_or_both, takes_backward
 from mblsr1.torch.draws import Batch, Draws
 from mblsr1.types import Method, Outcome, Point
 
@@ -129,8 +129,8 @@ class Course:
         """Algorithm 6, on the samples of this evaluation."""
         o = self.options
         rule = progress_check(1, o.progress_decrease, o.progress_fraction, o.check_size, o.check_both)
-        problem = self._problem(w, fused=not takes_backward(evaluation.closure))
-        oracle = problem.bind(evaluation, size, False)
+        functions = (loss_alone, gradient_alone) if takes_backward(evaluation.closure) else (loss_or_both, None)
+        oracle = self._problem(w, *functions).bind(evaluation, size, False)
 
         def fresh_loss(_: int, *iterates: Tensor) -> list[float]:
             return [oracle.loss(iterate) for iterate in iterates]
@@ -144,18 +144,18 @@ class Course:
         """Suggest a batch of this size, unless more was suggested before and the caller has not followed."""
         self.suggested = max(self.suggested, size)
 
-    def _problem(self, w: Tensor, fused: bool) -> Problem:
-        fun, grad = (both, None) if fused else (loss_alone, gradient_alone)
+    def _problem(self, w: Tensor, fun: Callable[..., Any] = both, grad: Callable[..., Any] | None = None) -> Problem:
         problem = Problem(fun, grad, None, w, True, self.counts)
         problem.over_whole_set(self.n_samples, lambda size: ())
         return problem
 
     def _start(self, evaluation: Evaluation, w: Tensor) -> tuple[Oracle, Point]:
         """The batch with loss and gradient at w, taking over what the last step knows there."""
-        oracle = self._with_carried(self._problem(w, fused=True), evaluation, w)
+        oracle = self._with_carried(self._problem(w), evaluation, w)
         point = oracle.point(w)
         if self.options.globalization == "line-search" and takes_backward(evaluation.closure) and point.g is not None:
-            oracle = self._problem(w, fused=False).bind(evaluation, self.batch_size, self.is_full)
+            problem = self._problem(w, loss_alone, gradient_alone)
+            oracle = problem.bind(evaluation, self.batch_size, self.is_full)
             oracle.remember(w, point.f, point.g)
         return oracle, point
 
@@ -202,17 +202,19 @@ class Course:
         }
 
     def restore(self, saved: dict[str, Any], like: Tensor) -> None:
-        """Go on from `to_saved`, with arrays like this one."""
-        for name in _NUMBERS:
-            setattr(self, name, saved[name])
-        for name in _TREES:
-            setattr(self, name, from_tree(getattr(self, name), saved[name], like))
-        carried = saved["carried"]
-        self.carried = None if carried is None else _Carried(**{**carried, "g": _array.adopt(carried["g"], like)})
-        self.counts.restore(saved["counts"])
+        """Go on from `to_saved`, with arrays like this one; where that fails, nothing has changed."""
+        values = {name: saved[name] for name in _NUMBERS}
+        carried, draws = saved["carried"], saved["draws"]
+        values["carried"] = None if carried is None else _Carried(**{**carried, "g": _array.adopt(carried["g"], like)})
+        states = None if draws is None else [state.cpu() for state in draws]
+        Counts().restore(saved["counts"])
+        np.random.Generator(type(self.rng.bit_generator)()).bit_generator.state = saved["rng"]
+        values.update({name: from_tree(getattr(self, name), saved[name], like) for name in _TREES})
         self.rng.bit_generator.state = saved["rng"]
-        self.whole_batch.states = None if saved["draws"] is None else [state.cpu() for state in saved["draws"]]
+        self.counts.restore(saved["counts"])
+        self.whole_batch.states = states
+        vars(self).update(values)
 
 
 #: Attributes that are saved as they are, and as trees.
-_NUMBERS, _TREES = ("batch_size", "suggested", "last"), ("inner", "noise", "progress")
+_NUMBERS, _TREES = ("batch_size", "suggested", "last"), ("noise", "progress", "inner")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["FlatParameters", "check_parameters", "trainable"]
+__all__ = ["FlatParameters", "check_memory", "check_parameters", "trainable"]
 
 
 def trainable(parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -28,6 +29,39 @@ def check_parameters(parameters: Sequence[Any]) -> None:
         found = sorted({str(kind[i]) for kind in kinds})
         if len(found) > 1:
             raise ValueError(f"params: must have one {what}, got {', '.join(found)}")
+
+
+def check_memory(parameters: Sequence[Tensor]) -> None:
+    """Raise an error where two parameters have an entry in common: as parts of one vector they would be two."""
+    in_storage: dict[tuple[Any, ...], list[Tensor]] = {}
+    for p in parameters:
+        if p.layout is torch.strided and type(p.data) is torch.Tensor and p.numel() and p.device.type != "meta":
+            in_storage.setdefault((p.dtype, str(p.device), p.untyped_storage().data_ptr()), []).append(p)
+    for together in in_storage.values():
+        spans = sorted(map(_span, together))
+        if any(start < end for (_, end), (start, _) in itertools.pairwise(spans)):
+            _check_entries(together)
+
+
+def _span(p: Tensor) -> tuple[int, int]:
+    """First byte and the one after the last, of those in between which may be others'."""
+    entries = 1 + sum((n - 1) * stride for n, stride in zip(p.shape, p.stride(), strict=True))
+    start: int = p.storage_offset() * p.element_size()
+    return start, start + entries * p.element_size()
+
+
+def _check_entries(together: list[Tensor]) -> None:
+    """Raise an error where two tensors of one storage have an entry in common."""
+    places = torch.arange(together[0].untyped_storage().nbytes() // together[0].element_size())
+    taken = torch.zeros(places.shape, dtype=torch.bool)
+    for p in together:
+        own = places.as_strided(p.shape, p.stride(), p.storage_offset()).reshape(-1)
+        if taken[own].any():
+            raise ValueError(
+                f"params: must have memory of their own, got two that share it, one of shape {tuple(p.shape)}; "
+                "to tie them, make them one Parameter"
+            )
+        taken[own] = True
 
 
 class _Place(NamedTuple):
@@ -78,6 +112,8 @@ class FlatParameters:
     def settle(self) -> bool:
         """Take what the caller has put in the place of a view, and make it a view again; whether there was any."""
         apart = [place for place in self._places if not _shares(place)]
+        if any(place.is_view for place in apart):
+            check_memory(self.parameters)
         for place in apart:
             place.part.copy_(place.parameter.detach())
             if place.is_view:
@@ -113,6 +149,11 @@ class FlatParameters:
         """Drop the gradients."""
         for p in self.parameters:
             p.grad = None
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether any parameter has a gradient."""
+        return any(p.grad is not None for p in self.parameters)
 
     def gradient(self) -> Tensor:
         """The gradients as a new vector; zero where a parameter has none."""

@@ -16,7 +16,7 @@ from mblsr1.minimize import minimize as minimize_vector
 from mblsr1.sampling import LoaderSampler, Sampler, checked_sampler
 from mblsr1.torch.closures import checked_loss
 from mblsr1.torch.draws import Batch, Draws, check_model
-from mblsr1.torch.flat import FlatParameters, trainable
+from mblsr1.torch.flat import FlatParameters, check_memory, trainable
 
 __all__ = ["minimize"]
 
@@ -76,6 +76,7 @@ def minimize(
     check_model(model)
     if not callable(loss):
         raise TypeError(f"loss: must be a function loss(model, batch), got {type(loss).__name__}")
+    check_memory(list(model.parameters()))
     flat = FlatParameters(trainable(list(model.parameters())) or _none())
     draws, start = Draws(model), flat.buffer.clone()
     newest = [start]
@@ -89,7 +90,11 @@ def minimize(
         def evaluate() -> Any:
             value = loss(model, *(batch.data for batch in drawn))
             number = checked_loss(value, "loss")
+            if not (isinstance(value, Tensor) and value.requires_grad):
+                raise TypeError(f"loss: must return a tensor that autograd can differentiate, got {value!r:.80}")
             value.backward()
+            if not flat.has_gradient:
+                raise ValueError("loss: must depend on the model's parameters; none has a gradient")
             return number
 
         with torch.enable_grad():

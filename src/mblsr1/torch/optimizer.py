@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from mblsr1.rules.batch import sample_size
 from mblsr1.torch.closures import Evaluation
 from mblsr1.torch.course import Course
 from mblsr1.torch.draws import Batch, Draws, check_model, frozen_statistics
-from mblsr1.torch.flat import FlatParameters, check_parameters, trainable
+from mblsr1.torch.flat import FlatParameters, check_memory, check_parameters, trainable
 from mblsr1.torch.saved import from_saved, to_saved
 
 __all__ = ["MBLSR1"]
@@ -142,7 +143,8 @@ class MBLSR1(torch.optim.Optimizer):
             )
         super().add_param_group(_Group(param_group))
         try:
-            check_parameters([p for group in self.param_groups for p in group["params"]])
+            check_parameters(trainable(self._parameters))
+            check_memory(self._parameters)
         except (TypeError, ValueError):
             self.param_groups.pop()
             raise
@@ -245,9 +247,14 @@ class MBLSR1(torch.optim.Optimizer):
             self._changes = flat.changes()
         return course.suggested
 
+    @property
+    def _parameters(self) -> list[Tensor]:
+        """Those of all groups, also what needs no gradient."""
+        return [p for group in self.param_groups for p in group["params"]]
+
     def _laid_out(self) -> FlatParameters:
         """The parameters as a vector, and the method's state for it."""
-        parameters = trainable([p for group in self.param_groups for p in group["params"]])
+        parameters = trainable(self._parameters)
         if self._flat is None or not self._flat.is_of(parameters):
             self._flat = self._lay_out(parameters)
         replaced = self._flat.settle()
@@ -258,6 +265,7 @@ class MBLSR1(torch.optim.Optimizer):
     def _lay_out(self, parameters: list[Tensor]) -> FlatParameters:
         if not parameters:
             raise ValueError("params: one must require a gradient and have an entry, got none")
+        check_memory(self._parameters)
         flat = FlatParameters(parameters, self._flat)
         if not _array.all_finite(flat.buffer):
             raise ValueError("params: must be finite, got an entry that is nan or infinite")
@@ -273,30 +281,51 @@ class MBLSR1(torch.optim.Optimizer):
         """
         own = None
         if self._flat is not None:
-            own = {"shapes": [list(shape) for shape in self._flat.shapes], **to_saved(self._course.to_saved())}
+            trained = set(map(id, self._flat.parameters))
+            own = {
+                "shapes": [list(p.shape) for p in self._parameters],
+                "trained": [id(p) in trained for p in self._parameters],
+                **to_saved(self._course.to_saved()),
+            }
         return {**super().state_dict(), "mblsr1": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`; load the model's too. Device and dtype become those of the parameters.
 
+        Where other parameters need a gradient than when it was made, the pairs are dropped and the radius is kept, as
+        in `step`.
+
         Raises
         ------
-        ValueError
-            Where it is of another optimizer, or its parameters have other shapes.
+        ValueError, TypeError
+            Where it is of another optimizer, or its parameters have other shapes. The optimizer then goes on as before.
         """
-        if "mblsr1" not in state_dict:
-            raise ValueError("state_dict: must be of an MBLSR1, which has a key 'mblsr1'; got " + ", ".join(state_dict))
+        _check_state(state_dict, [tuple(p.shape) for p in self._parameters])
         saved = from_saved(state_dict["mblsr1"])
         super().load_state_dict(state_dict)
-        self._changes = None
         if saved is None:
-            self._flat = self._course.inner = self._course.carried = None
+            self._flat = self._course.inner = self._course.carried = self._changes = None
             return
         flat = self._laid_out()
-        shapes = [tuple(shape) for shape in saved["shapes"]]
-        if shapes != flat.shapes:
-            raise ValueError(f"state_dict: must be of parameters of shapes {flat.shapes}, got {shapes}")
-        self._course.restore(saved, flat.buffer)
+        self._course = self._restored(saved, flat)
+        self._changes = None
+
+    def _restored(self, saved: dict[str, Any], flat: FlatParameters) -> Course:
+        """The course of a state, for the parameters that need a gradient now."""
+        course, like, shapes = copy.copy(self._course), flat.buffer, flat.shapes
+        trained = set(map(id, flat.parameters))
+        same = [id(p) in trained for p in self._parameters] == saved["trained"]
+        if not same:
+            shapes = [tuple(shape) for shape, was in zip(saved["shapes"], saved["trained"], strict=True) if was]
+            like = flat.buffer.new_zeros(sum(map(math.prod, shapes)))
+            course.begin(like, shapes if self._blocks else None, False)
+        try:
+            course.restore(saved, like)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"state_dict: does not fit this optimizer: {error}") from error
+        if not same:
+            course.begin(flat.buffer, flat.shapes if self._blocks else None, False)
+        return course
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -314,6 +343,22 @@ def _check_closure(closure: Any, batch_size: Any) -> None:
         integer("batch_size", batch_size, 1)
     if not callable(closure):
         raise TypeError(f"closure: must be a function that evaluates the loss and its gradients, got {closure!r:.60}")
+
+
+def _check_state(state_dict: Any, shapes: list[tuple[int, ...]]) -> None:
+    """Raise an error where this is no state of an MBLSR1 with parameters of these shapes."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict: must be what state_dict() returned, got {type(state_dict).__name__}")
+    if not {"state", "param_groups", "mblsr1"} <= set(state_dict):
+        raise ValueError("state_dict: must be of an MBLSR1, which has a key 'mblsr1'; got " + ", ".join(state_dict))
+    saved = state_dict["mblsr1"]
+    if saved is None:
+        return
+    if not (isinstance(saved, Mapping) and {"shapes", "trained"} <= set(saved)):
+        raise ValueError(f"state_dict: must be of this version of MBLSR1, got {saved!r:.60} under 'mblsr1'")
+    found = [tuple(shape) for shape in saved["shapes"]]
+    if len(found) == len(shapes) and found != shapes:
+        raise ValueError(f"state_dict: must be of parameters of shapes {shapes}, got {found}")
 
 
 def _loop_is_the_callers(options: Options) -> Options:
