@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -19,10 +19,14 @@ __all__ = [
     "Reduction",
     "everywhere",
     "extent",
+    "in_common",
+    "is_spread",
     "largest",
     "own_part",
+    "place",
     "raised_on_all",
     "reduced_by",
+    "require_different",
     "require_same",
     "somewhere",
     "summed",
@@ -47,6 +51,10 @@ class Reduction(Protocol):
     def rank(self) -> int:
         """Which part this is."""
 
+    @property
+    def size(self) -> int:
+        """How many parts there are."""
+
 
 _current: ContextVar[Reduction | None] = ContextVar("reduction", default=None)
 
@@ -59,6 +67,17 @@ def reduced_by(reduction: Reduction) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def is_spread() -> bool:
+    """Whether vectors are parts."""
+    return _current.get() is not None
+
+
+def place() -> tuple[int, int]:
+    """Return which part this is, and how many there are."""
+    reduction = _current.get()
+    return (0, 1) if reduction is None else (reduction.rank, reduction.size)
 
 
 @contextmanager
@@ -83,11 +102,32 @@ def require_same(facts: Mapping[str, Any]) -> None:
     reduction = _current.get()
     if reduction is None:
         return
-    texts = [json.dumps(fact, sort_keys=True, default=repr) for fact in facts.values()]
-    seen = reduction.gather(np.array([float(zlib.crc32(text.encode())) for text in texts]))
+    seen = reduction.gather(np.array([_number(fact) for fact in facts.values()]))
     for message, column in zip(facts, seen.T, strict=True):
         if np.any(column != column[0]):
             raise ValueError(message)
+
+
+def require_different(message: str, fact: Any) -> None:
+    """Raise a ValueError on all ranks where two of them have the same fact."""
+    reduction = _current.get()
+    if reduction is not None and len(np.unique(reduction.gather(np.array([_number(fact)])))) < reduction.size:
+        raise ValueError(message)
+
+
+def _number(fact: Any) -> float:
+    """A number by which ranks see whether they have the same."""
+    return float(zlib.crc32(json.dumps(fact, sort_keys=True, default=repr).encode()))
+
+
+def in_common(offered: Sequence[int]) -> list[int]:
+    """Return those of some numbers >= 0 that all parts offer, in increasing order."""
+    reduction = _current.get()
+    if reduction is None:
+        return sorted(offered)
+    padded = np.full(int(largest(float(len(offered)))), -1.0)
+    padded[: len(offered)] = offered
+    return sorted(set.intersection(*(set(map(int, row)) for row in reduction.gather(padded))) - {-1})
 
 
 def summed(x: Numbers) -> Numbers:

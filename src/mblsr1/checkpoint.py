@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from mblsr1 import _array
+from mblsr1 import _array, _reduction
 from mblsr1._array import Array
 
 __all__ = ["CheckpointFile", "State", "from_tree", "load_state", "packed", "save_state", "to_tree", "unpacked"]
@@ -165,29 +166,93 @@ class CheckpointFile:
         self.path, self.every = Path(path), every
         self._written = time.monotonic()
         self._is_there = False
+        self._place = (0, 1)
 
     def load(self) -> dict[str, Any] | None:
         """Read what the file holds; None where there is none. What a killed run left half written goes."""
-        _remove_parts(Path(os.path.realpath(self.path)))
-        self._is_there = self.path.exists()
-        return _load(self.path, "checkpoint") if self._is_there else None
+        path, self._place = Path(os.path.realpath(self.path)), _reduction.place()
+        if _reduction.is_spread():
+            self._take_common(path)
+        for part in _parts(path):
+            with suppress(OSError):  # of another user
+                part.unlink(missing_ok=True)
+        self._is_there = path.exists()
+        with _reduction.raised_on_all():
+            return self._read() if self._is_there else None
+
+    def _read(self, path: Path | None = None) -> dict[str, Any]:
+        """The tree in the file, or in one that is to be it, if it is this rank's."""
+        tree = _load(self.path if path is None else path, "checkpoint")
+        rank, size = tree.get("rank", (0, 1))
+        if (rank, size) != self._place:
+            raise ValueError(
+                f"checkpoint: {os.fspath(self.path)!r} is of rank {rank} of {size}, this is rank {self._place[0]} of "
+                f"{self._place[1]}"
+            )
+        return tree
+
+    def _take_common(self, path: Path) -> None:
+        """Let the newest file that all ranks have take its place: a kill may leave some with a newer one."""
+        _reduction.require_different(
+            "checkpoint: must be another file on each rank, such as f'run-{parts.rank}.npz'",
+            [platform.node(), os.fspath(path)],
+        )
+        found: dict[int, Path] = {}
+        with _reduction.raised_on_all():
+            for part in _parts(path):
+                with suppress(ValueError, OSError):  # cut off
+                    found[_moment(self._read(part))] = part
+            if path.exists():
+                found[_moment(self._read())] = path
+        common = _reduction.in_common(list(found))
+        if common and found[common[-1]] != path:
+            _put(found[common[-1]], path)
+        if not common and _reduction.somewhere(path in found.values()):
+            raise ValueError(
+                f"checkpoint: the ranks' files, here {os.fspath(self.path)!r}, have no step in common; put back those "
+                "of one run, or remove all of them to start anew"
+            )
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to write."""
-        return time.monotonic() - self._written >= self.every
+        """Whether it is time to write, on any rank."""
+        return _reduction.somewhere(time.monotonic() - self._written >= self.every)
 
-    def save(self, tree: Mapping[str, Any]) -> None:
-        """Write. A place where no file can be is an error at once; later a full disk ends no run, and is a warning."""
+    def save(self, tree: Mapping[str, Any], together: bool = True) -> None:
+        """Write. A place where no file can be is an error at once; later a full disk ends no run, and is a warning.
+
+        Of ranks with parts of the vectors, all have the new file or none. Where they may not come here together, it is
+        left beside its place, and `load` takes it if all ranks have it.
+        """
+        error: OSError | None = None
         try:
-            _write(self.path, tree)
-            self._is_there = True
-        except OSError as error:
-            text = f"checkpoint: {os.fspath(self.path)!r} was not written: {error}"
-            if not self._is_there:
-                raise OSError(text) from error
-            warnings.warn(text, RuntimeWarning, 2)
+            if _reduction.is_spread():
+                self._save_part(tree, together)
+            else:
+                _write(self.path, tree)
+        except OSError as raised:
+            error = OSError(f"checkpoint: {os.fspath(self.path)!r} was not written: {raised}")
         self._written = time.monotonic()
+        if not self._is_there:
+            with _reduction.raised_on_all():
+                if error is not None:
+                    raise error
+            self._is_there = True
+        elif error is not None:
+            warnings.warn(str(error), RuntimeWarning, 2)
+
+    def _save_part(self, tree: Mapping[str, Any], together: bool) -> None:
+        path, part, error = Path(os.path.realpath(self.path)), None, None
+        try:
+            part = _written(path, {**tree, "rank": list(self._place)})
+        except OSError as raised:
+            error = raised
+        if together and _reduction.everywhere(error is None) and part is not None:
+            _put(part, path)
+        elif together and part is not None:
+            part.unlink(missing_ok=True)
+        if error is not None:
+            raise error
 
 
 def packed(history: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -212,26 +277,37 @@ def unpacked(tree: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _write(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a file, whole or not at all."""
+    path = Path(os.path.realpath(path))
+    while True:
+        part = _written(path, tree)
+        with suppress(FileNotFoundError):  # another process with this file began later, and took it for a leftover
+            return _put(part, path)
+
+
+def _written(path: Path, tree: Mapping[str, Any]) -> Path:
+    """Write a whole file beside `path`, to the disk, and return where."""
     arrays: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     _flatten("", tree, arrays, numbers)
     content = {"format": _FORMAT, "numbers": numbers, "arrays": list(arrays)}
     text = json.dumps({**content, "sha256": _digest(content, arrays)})
     arrays[_HEADER] = np.frombuffer(text.encode(), dtype=np.uint8)
-    with _replacing(path) as file:
-        np.savez(file, **arrays)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when it is whole and on the disk."""
-    path = Path(os.path.realpath(path))
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            yield file
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def _put(part: Path, path: Path) -> None:
+    """Let a whole file take its place."""
+    try:
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -239,13 +315,19 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def _remove_parts(path: Path) -> None:
-    """Remove what killed runs left half written beside a file."""
+def _parts(path: Path) -> list[Path]:
+    """What runs that were killed left beside a file."""
     name = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}\.part")
-    with suppress(OSError):  # of another user, or in a folder that is not there
-        for part in path.parent.iterdir():
-            if name.fullmatch(part.name) and part.is_file():
-                part.unlink(missing_ok=True)
+    try:
+        return [part for part in path.parent.iterdir() if name.fullmatch(part.name) and part.is_file()]
+    except OSError:  # of another user, or a folder that is not there
+        return []
+
+
+def _moment(tree: Mapping[str, Any]) -> int:
+    """A number that tells the files of one run apart and grows: the step, and on it whether the run had ended."""
+    status = tree["run"]["status"]
+    return 8 * int(tree["state"]["step"]) + (0 if status is None else 1 + int(status))
 
 
 def _sync_folder(folder: Path) -> None:

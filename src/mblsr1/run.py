@@ -119,9 +119,10 @@ class Run:
             self.rng = checked_rng(rng)
         self.callback, self.asks = callback, _reduction.somewhere(callback is not None)
         self.w: Array = _array.copy(_array.flatten(w0))
+        self._require_same(hvp, max_steps, max_samples)
         saved = None if self.file is None else self.file.load()
         state = state if saved is None else State(saved["state"])
-        self._require_same(state, hvp, max_steps, max_samples)
+        self._require_same_state(state)
         self.inner: Any = self.method.init(self.w)
         size = self.options.batch_size if self.n_samples is None else min(self.options.batch_size, self.n_samples)
         self.check = initial_check_state(size)
@@ -158,24 +159,26 @@ class Run:
         self.end: tuple[Point, dict[str, int]] | None = None  # what the result of a finished run shows: its last point
         self.is_sound = True
 
-    def _require_same(self, state: Any, hvp: Any, max_steps: Any, max_samples: Any) -> None:
+    def _require_same(self, hvp: Any, max_steps: Any, max_samples: Any) -> None:
         """Raise a ValueError where ranks with parts of the vectors were given what makes them decide otherwise."""
+        numbers = {name: x for name, x in vars(self.options).items() if isinstance(x, int | float | str | None)}
+        given = {"method": self.method.name, "max_steps": max_steps, "max_samples": max_samples, **numbers}
+        _reduction.require_same({
+            "checkpoint: must be given on all ranks or on none": self.file is None,
+            "hvp: must be given on all ranks or on none": hvp is None,
+            "w0: must have the same dtype on all ranks": str(self.w.dtype),
+            "sampler: must have the same n_samples on all ranks": (self.sampler is None, self.n_samples),
+            **{f"{name}: must be the same on all ranks": value for name, value in given.items()},
+        })  # fmt: skip
+
+    def _require_same_state(self, state: Any) -> None:
+        """The same of where they begin."""
         tree = getattr(state, "tree", {})
         drawn = None if self.sampler is None else tree.get("rng", self.rng.bit_generator.state)
-        given = {
-            "method": self.method.name, "max_steps": max_steps, "max_samples": max_samples,
-            "w0": str(self.w.dtype), "hvp": hvp is None, "checkpoint": self.file is None,
-            **{name: x for name, x in vars(self.options).items() if isinstance(x, int | float | str | None)},
-        }  # fmt: skip
-        texts = {"w0": "w0: must have the same dtype on all ranks"}
-        _reduction.require_same(
-            {
-                "sampler: must have the same n_samples on all ranks": (self.sampler is None, self.n_samples),
-                **{texts.get(name, f"{name}: must be the same on all ranks"): value for name, value in given.items()},
-                "state: must be of the same step on all ranks": tree.get("step"),
-                "rng: must be the same seed on all ranks, not None": drawn,
-            }
-        )
+        _reduction.require_same({
+            "state: must be of the same step on all ranks": tree.get("step"),
+            "rng: must be the same seed on all ranks, not None": drawn,
+        })  # fmt: skip
 
     def steps(self) -> Iterator[Step]:
         """Algorithm 1, lines 4-11."""
@@ -195,7 +198,7 @@ class Run:
                 self._ask(step)
             except BaseException:  # between two steps, where the state is whole
                 if not (self._out_of_steps() and self.keep_history):  # the result of the last one needs its batch
-                    self._save()
+                    self._save(together=False)
                 raise
             if self.file is not None and self.file.is_due and not self._out_of_steps():
                 self._save()
@@ -442,7 +445,7 @@ class Run:
         if type(self.rng.bit_generator) is not kind:
             self.rng = np.random.Generator(kind())
 
-    def _save(self, state: State | None = None) -> None:
+    def _save(self, state: State | None = None, together: bool = True) -> None:
         """Write the checkpoint, where there is one: the state, and what only this call knows."""
         if self.file is None:
             return
@@ -456,7 +459,7 @@ class Run:
             "end": None if self.end is None else {"at": self._saved_point(self.end[0]), "counts": self.end[1]},
             "history": packed(self.history) if self.keep_history else None,
         }
-        self.file.save({"state": state.tree, "run": run})
+        self.file.save({"state": state.tree, "run": run}, together)
 
     def _take_up(self, saved: Mapping[str, Any], max_samples: float | None) -> None:
         """Go on as the call that wrote the checkpoint; one that had ended has ended, unless a budget is another now."""
