@@ -115,7 +115,7 @@ def _eps(xp: Any, dtype: Any) -> float:
 def spec(x: Array) -> tuple[str, str, str]:
     """Return (library, dtype, device) as text: to compare, and to name in messages."""
     if isinstance(x, np.ndarray):
-        return "numpy", x.dtype.name, "cpu"
+        return "numpy", str(x.dtype), "cpu"
     where = device(x)
     text = str(where) if not hasattr(where, "mesh") else ", ".join(sorted(map(str, where.device_set)))
     return namespace(x).__name__.removeprefix("array_api_compat."), str(x.dtype), text

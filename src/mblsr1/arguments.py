@@ -66,8 +66,12 @@ def checked_start(w0: Any, name: str = "w0") -> Array:
         raise TypeError(f"{name}: must be an array of real numbers, got {type(w0).__name__}") from None
     if w.dtype == object or str(w.dtype).startswith(("<U", "|S", "|b")):
         raise TypeError(f"{name}: must be an array of real floating numbers, got dtype {w.dtype}")
+    if hasattr(w0, "mask"):
+        raise TypeError(f"{name}: must be an array without a mask, got {type(w0).__name__}; fill it first")
     if _array.is_integer(w):
         w = _array.to_default_float(w)
+    if not getattr(w.dtype, "isnative", True):
+        w = w.astype(w.dtype.newbyteorder("="))
     if not _array.is_real_floating(w):
         raise TypeError(f"{name}: must be an array of real floating numbers, got dtype {w.dtype}")
     if math.prod(w.shape) == 0:
@@ -81,10 +85,11 @@ def checked_rng(rng: Any) -> np.random.Generator:
     """Return the generator that None, a seed or a generator stands for."""
     if isinstance(rng, np.random.Generator) or rng is None:
         return np.random.default_rng(rng)
+    wanted = "rng: must be None, an int >= 0 or a numpy.random.Generator"
     if isinstance(rng, bool) or not isinstance(rng, numbers.Integral):
-        raise TypeError(f"rng: must be None, an int >= 0 or a numpy.random.Generator, got {rng!r:.60}")
+        raise TypeError(f"{wanted}, got {rng!r:.60}; numpy.random.default_rng(...) makes a Generator")
     if rng < 0:
-        raise ValueError(f"rng: must be None, an int >= 0 or a numpy.random.Generator, got {rng!r}")
+        raise ValueError(f"{wanted}, got {rng!r}")
     return np.random.default_rng(int(rng))
 
 
@@ -110,16 +115,21 @@ def check_functions(fun: Any, grad: Any, hvp: Any, callback: Any) -> None:
 
 def check_budgets(max_steps: Any, max_samples: Any) -> None:
     """Raise an error where a budget is not None or a number >= 0."""
-    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, numbers.Integral)):
-        raise TypeError(f"max_steps: must be None or an int >= 0, got {max_steps!r}")
-    if max_steps is not None and max_steps < 0:
-        raise ValueError(f"max_steps: must be None or an int >= 0, got {max_steps!r}")
-    if max_samples is None:
+    _check_budget("max_steps", max_steps, numbers.Integral, "an int >= 0")
+    _check_budget("max_samples", max_samples, numbers.Real, "a number >= 0")
+
+
+def _check_budget(name: str, value: Any, kind: Any, wanted: str) -> None:
+    if value is None:
         return
-    if isinstance(max_samples, bool) or not isinstance(max_samples, numbers.Real):
-        raise TypeError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")
-    if math.isnan(max_samples) or max_samples < 0:
-        raise ValueError(f"max_samples: must be None or a number >= 0, got {max_samples!r}")
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name}: must be None or {wanted}, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: must be None or {wanted}, got more than a float can hold") from None
+    if not number >= 0.0:
+        raise ValueError(f"{name}: must be None or {wanted}, got {value!r}")
 
 
 def checked_checkpoint(checkpoint: Any, every: Any) -> CheckpointFile | None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from mblsr1.checks import integer
+from mblsr1.checks import integer, stops
 
 __all__ = ["compose", "csv", "tensorboard"]
 
@@ -232,4 +232,4 @@ def _asks_to_stop(callback: Callback, step: Any) -> bool:
         answer = callback(step)
     except StopIteration:
         return True
-    return answer is not None and bool(answer)
+    return stops(answer)

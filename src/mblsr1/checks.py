@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["integer", "positive", "real", "share"]
+__all__ = ["integer", "positive", "real", "share", "stops"]
 
 
 def real(name: str, value: Any, allowed: str, test: Callable[[float], bool], kind: str = "a finite number") -> float:
@@ -44,3 +44,10 @@ def integer(name: str, value: Any, low: int, more: str = "") -> int:
     if value < low:
         raise ValueError(f"{name}: must be an int >= {low}{more}, got {value!r}")
     return int(value)
+
+
+def stops(answer: Any) -> bool:
+    """Whether what a callback returned stops the run; an array is no answer."""
+    if getattr(answer, "shape", ()) != ():
+        raise TypeError(f"callback: must return None or a bool, got an array of shape {tuple(answer.shape)}")
+    return answer is not None and bool(answer)

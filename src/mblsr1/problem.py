@@ -6,7 +6,8 @@ A method sees an :class:`Oracle`, never the data: the paper's f^(w; I) with I su
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import numbers
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mblsr1 import _array
@@ -129,8 +130,13 @@ class Problem:
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function of the user, with the user's treatment of floating-point errors."""
-        with _array.with_settings(self._settings):
-            return function(*arguments)
+        try:
+            with _array.with_settings(self._settings):
+                return function(*arguments)
+        except StopIteration as error:  # which would end the generator that the run is
+            names = {"fun": self.fun, "grad": self.grad, "hvp": self.hvp}
+            name = next((name for name, known in names.items() if function is known), "sampler: draw(size, rng)")
+            raise ValueError(f"{name} raised StopIteration; only a callback may stop a run so") from error
 
     def bind(self, batch: Any, size: int, is_full: bool) -> Oracle:
         """Return the oracle of one batch."""
@@ -146,13 +152,17 @@ class Problem:
     def full_gradient(self, w: Array, chunks: Iterable[tuple[Any, int]]) -> Array | None:
         """Return the mean gradient over chunks of the whole set; None where it is not finite."""
         total, mean = 0, None
-        for batch, count in chunks:
+        for batch, count in _checked_chunks(chunks):
             g = self.bind(batch, count, False).gradient(w)
             if g is None:
                 return None
             mean = g * float(count) if mean is None else mean + g * float(count)
             total += count
-        return None if mean is None else mean * (1.0 / total)
+        if mean is None or self.n_samples not in (None, total):
+            raise ValueError(
+                f"sampler: chunks(size) must yield the whole set, n_samples={self.n_samples}, got {total} samples"
+            )
+        return mean * (1.0 / total)
 
     def loss_of(self, value: Any) -> float:
         """Check a loss and return it as a float; nan and -inf become +inf, which no rule accepts."""
@@ -183,7 +193,7 @@ class Problem:
 
     def checked_gradient(self, g: Any, name: str) -> Array:
         """Return a gradient if it is an array like w0."""
-        if not _array.is_array(g):
+        if not _array.is_array(g) or hasattr(g, "mask"):
             raise TypeError(f"{name}: must return an array like w0, got {type(g).__name__}")
         if tuple(g.shape) != self.shape:
             raise ValueError(f"{name}: must return an array of w0's shape {self.shape}, got shape {tuple(g.shape)}")
@@ -193,6 +203,18 @@ class Problem:
                 f"got {_array.spec(g)}"
             )
         return g
+
+
+def _checked_chunks(chunks: Any) -> Iterator[tuple[Any, int]]:
+    """The chunks of a sampler, each of which must say how many samples it has."""
+    wanted = "sampler: chunks(size) must yield (batch, count) over the whole set, count an int >= 1"
+    if not isinstance(chunks, Iterable):
+        raise TypeError(f"{wanted}; got {type(chunks).__name__}")
+    for chunk in chunks:
+        count = chunk[1] if isinstance(chunk, tuple | list) and len(chunk) == 2 else None
+        if not isinstance(count, numbers.Integral) or count < 1:
+            raise ValueError(f"{wanted}; got {chunk!r:.60}")
+        yield chunk[0], int(count)
 
 
 def _finite_or_inf(loss: float) -> float:

@@ -23,6 +23,7 @@ from mblsr1.arguments import (
 )
 from mblsr1.batches import Batches
 from mblsr1.checkpoint import State, from_tree, packed, to_tree, unpacked
+from mblsr1.checks import stops
 from mblsr1.methods.presets import mb_lsr1
 from mblsr1.problem import CHUNK, GRADIENT, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
 from mblsr1.rules.averaging import added
@@ -338,7 +339,7 @@ class Run:
             stop = None if self.callback is None else self.callback(step)
         except StopIteration:
             stop = True
-        if _reduction.somewhere(stop is not None and bool(stop)) and self.status is None:
+        if _reduction.somewhere(stops(stop)) and self.status is None:
             self.status = Status.STOPPED
 
     def result(self) -> Result:

@@ -7,8 +7,8 @@ returns an opaque batch of `size` samples that goes to the user's functions as i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ __all__ = [
     "row_slice",
     "with_rows",
 ]
+
+#: What a loader may yield; and that it is exhausted.
+_LOADED, _END = "a loader's batch must be an array, or a tuple, list or dict of arrays", object()
 
 
 @runtime_checkable
@@ -135,13 +138,16 @@ class LoaderSampler:
     ----------
     make_loader : callable
         Returns a fresh iterable of batches, a pass over the data; called again when it is
-        exhausted. A batch is an array, or a tuple or list of arrays, rows first.
+        exhausted. A batch is an array, or a tuple, list or dict of arrays, rows first, all of
+        the same form.
 
     Notes
     -----
     Batches of the loader are joined and split to the size asked for, so the loader's own batch
-    size does not matter. The order is the loader's: `rng` is not used, and a resumed run
-    starts the loader anew.
+    size does not matter, and copied, so it may use its arrays again. The order is the loader's:
+    `rng` is not used. The place in the loader belongs to the sampler and is not saved: another run
+    on the same sampler goes on there, and a run that is continued with a new one starts the loader
+    anew. Runs that have to be equal each need a sampler of their own.
     """
 
     n_samples: int | None = None
@@ -152,38 +158,98 @@ class LoaderSampler:
         self._make_loader = make_loader
         self._source: Iterator[Any] = iter(())
         self._rest: tuple[Any, ...] | None = None
-        self._is_tuple = True
+        self._form: _Form | None = None
 
     def draw(self, size: int, rng: np.random.Generator) -> Any:
         """Return the next `size` samples of the loader."""
         parts, missing = [], size
         while missing > 0:
             rows = self._rest if self._rest is not None else self._next()
-            count = row_count(rows[0], "a loader's batch must be an array, or a tuple or list of arrays")
+            count = row_count(rows[0], _LOADED)
             taken = min(count, missing)
-            parts.append(tuple(row_slice(r, 0, taken) for r in rows))
+            parts.append(tuple(_array.owned(row_slice(r, 0, taken)) for r in rows))
             self._rest = tuple(row_slice(r, taken, count) for r in rows) if taken < count else None
             missing -= taken
         joined = (
             parts[0] if len(parts) == 1 else tuple(_array.concatenate(column) for column in zip(*parts, strict=True))
         )
-        return joined if self._is_tuple else joined[0]
+        assert self._form is not None
+        return self._form.closed(joined)
 
     def _next(self) -> tuple[Any, ...]:
-        batch = next(self._source, None)
-        if batch is None:
-            self._source = iter(self._make_loader())
-            batch = next(self._source, None)
-            if batch is None:
-                raise ValueError("sampler: make_loader() returned an empty loader; it must yield at least one batch")
-        self._is_tuple = isinstance(batch, (tuple, list))
-        rows = tuple(batch) if self._is_tuple else (batch,)
-        counts = [row_count(r, "a loader's batch must be an array, or a tuple or list of arrays") for r in rows]
+        batch = next(self._source, _END)
+        if batch is _END:
+            self._source = self._started()
+            batch = next(self._source, _END)
+            if batch is _END:
+                raise ValueError(
+                    "sampler: make_loader() must return a fresh iterable at each call, with one batch at least; "
+                    "got one that is empty"
+                )
+        form = _Form.of(batch)
+        if self._form not in (None, form):
+            raise ValueError(f"sampler: all batches of a loader must have the same form, got {self._form}, then {form}")
+        self._form = form
+        rows = tuple(_loaded(a) for a in form.opened(batch))
+        counts = [row_count(r, _LOADED) for r in rows]
         if len(set(counts)) != 1 or counts[0] < 1:
             raise ValueError(
                 f"sampler: the arrays of a loader's batch must have the same number of rows, >= 1, got {counts}"
             )
         return rows
+
+    def _started(self) -> Iterator[Any]:
+        loader = self._make_loader()
+        try:
+            return iter(loader)
+        except TypeError:
+            raise TypeError(
+                f"sampler: make_loader() must return an iterable of batches, got {type(loader).__name__}"
+            ) from None
+
+
+class _Form(NamedTuple):
+    """How the arrays of a loader's batch are put together."""
+
+    kind: str
+    names: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, batch: Any) -> _Form:
+        if isinstance(batch, Mapping):
+            return cls("dict", tuple(batch))
+        if isinstance(batch, (tuple, list)):
+            return cls("tuple", tuple(range(len(batch))))
+        return cls("array", ())
+
+    def opened(self, batch: Any) -> list[Any]:
+        return [batch] if self.kind == "array" else [batch[name] for name in self.names]
+
+    def closed(self, columns: tuple[Any, ...]) -> Any:
+        if self.kind == "dict":
+            return dict(zip(self.names, columns, strict=True))
+        return columns if self.kind == "tuple" else columns[0]
+
+
+def _loaded(a: Any) -> Any:
+    """A part of a loader's batch as an array that can be joined with others."""
+    a = as_rows(a, _LOADED)
+    if not _array.is_array(a):
+        raise TypeError(f"sampler: {_LOADED} with rows, got {type(a).__name__}")
+    return a
+
+
+def as_rows(a: Any, wanted: str) -> Any:
+    """Return `a` with data frames and lists as NumPy arrays; a TypeError says what is wanted where it has no rows."""
+    if hasattr(a, "iloc") and hasattr(a, "to_numpy"):  # pandas looks indices up as labels
+        a = a.to_numpy()
+    if isinstance(a, (list, tuple)):
+        try:
+            a = _array.as_array(a)
+        except (RuntimeError, TypeError, ValueError):
+            raise TypeError(f"sampler: {wanted} with rows, got a list of unequal parts") from None
+    row_count(a, wanted)
+    return a
 
 
 def with_rows(a: Any, who: str, in_order: bool = False) -> Any:
@@ -191,14 +257,8 @@ def with_rows(a: Any, who: str, in_order: bool = False) -> Any:
 
     `in_order` is for one whose indices are always sorted.
     """
-    if hasattr(a, "iloc") and hasattr(a, "to_numpy"):  # pandas looks indices up as labels
-        a = a.to_numpy()
-    if isinstance(a, (list, tuple)):
-        try:
-            a = _array.as_array(a)
-        except ValueError:
-            raise TypeError(f"sampler: {who} needs arrays with rows, got a list of unequal parts") from None
-    count = row_count(a, f"{who} needs arrays")
+    a = as_rows(a, f"{who} needs arrays")
+    count = row_count(a, "")
     if count and not (_array.is_array(a) or _takes(a, np.array([0] if in_order or count == 1 else [count - 1, 0]))):
         raise TypeError(
             f"sampler: {who} needs arrays with rows, which an index array takes{'' if in_order else ' in any order'}; "

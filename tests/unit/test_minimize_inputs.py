@@ -198,6 +198,7 @@ def test_options_of_wrong_type(options):
         ([10**400], TypeError, "^w0: .*dtype object"),
         ([[1.0], [1.0, 2.0]], TypeError, "^w0: must be an array of real numbers, got list"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), TypeError, "^w0: .*dtype datetime64"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), TypeError, "^w0: must be an array without a mask, got MaskedArray"),
     ],
     ids=repr,
 )
@@ -215,6 +216,14 @@ def test_lists_and_integers_become_the_default_float(w0):
     assert {w.dtype for w in seen} == {np.dtype(np.float64)}
     assert result.x.dtype == np.float64
     np.testing.assert_array_equal(seen[0], np.asarray(w0, dtype=float))
+
+
+@pytest.mark.parametrize("w0", [np.array([3.0, -1.0], dtype=">f8"), np.array([3.0, -1.0], dtype=">f4"), [3.0, -1.0]])
+def test_a_start_of_another_byte_order(w0):
+    result = mblsr1.minimize(fun, grad, w0)
+    assert result.success
+    assert result.x.dtype.isnative
+    assert result.x.dtype.itemsize == np.asarray(w0).dtype.itemsize
 
 
 # --- the user's functions --------------------------------------------------------------------------
@@ -248,6 +257,8 @@ def test_optional_functions_not_callable(name, bad):
         ([1.0, 1.0], TypeError, "^grad: must return an array like w0, got list"),
         (None, TypeError, "^grad: must return an array like w0, got NoneType"),
         (1.0, TypeError, "^grad: must return an array like w0, got float"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), TypeError, "^grad: must return an array like w0, got MaskedArray"),
+        (np.ones(2, dtype=">f8"), TypeError, "^grad: must return .*'float64', 'cpu'.*, got .*'>f8'"),
     ],
     ids=repr,
 )
@@ -317,6 +328,38 @@ def test_errors_of_the_users_functions_pass_through():
         mblsr1.minimize(broken, grad, np.ones(2))
     with pytest.raises(ZeroDivisionError, match="mine"):
         mblsr1.minimize(fun, broken, np.ones(2))
+
+
+def test_only_a_callback_stops_a_run_by_an_exception():
+    empty = iter(())
+
+    def ends(*_):
+        return next(empty)
+
+    cases = {
+        "fun": ((ends, grad, np.ones(2)), {}),
+        "grad": ((fun, ends, np.ones(2)), {}),
+        r"sampler: draw\(size, rng\)": ((batch_fun, batch_grad, np.ones(2), mblsr1.StreamSampler(ends)), {}),
+        "hvp": ((fun, grad, np.ones(2)), {"hvp": ends, "method": mblsr1.s_lsr1(memory=2)}),
+    }
+    for name, (arguments, more) in cases.items():
+        with pytest.raises(ValueError, match=f"^{name} raised StopIteration; only a callback may stop a run so"):
+            mblsr1.minimize(*arguments, **more)
+        with pytest.raises(ValueError, match=f"^{name} raised StopIteration"):
+            list(mblsr1.iterate(*arguments, **more))
+
+
+@pytest.mark.parametrize("answer", [np.ones(2), np.zeros((1, 1)), np.ones(1)])
+def test_an_array_is_no_answer_of_a_callback(answer):
+    for callback in (lambda step: answer, mblsr1.callbacks.compose(lambda step: answer)):
+        with pytest.raises(TypeError, match=r"^callback: must return None or a bool, got an array of shape \("):
+            mblsr1.minimize(fun, grad, np.ones(2), callback=callback)
+
+
+@pytest.mark.parametrize(("answer", "steps"), [(np.True_, 1), (1, 1), (np.array(True), 1), (np.False_, 3), (0, 3)])
+def test_answers_of_a_callback(answer, steps):
+    given = {"method": mblsr1.sgd(0.01), "max_steps": 3}
+    assert mblsr1.minimize(fun, grad, np.ones(2), callback=lambda step: answer, **given).nit == steps
 
 
 def test_numpy_warnings_of_the_users_functions_are_the_users():
@@ -401,6 +444,9 @@ def test_a_rule_for_the_check_size_is_tried_at_the_call(rule):
         ("max_samples", True, TypeError, "^max_samples: must be None or a number >= 0, got True"),
         ("max_samples", "3", TypeError, "^max_samples: must be None or a number >= 0, got '3'"),
         ("max_samples", 1j, TypeError, "^max_samples: must be None or a number >= 0, got 1j"),
+        ("max_steps", 10**400, ValueError, "^max_steps: must be None or an int >= 0, got more than a float can hold"),
+        ("max_samples", 10**400, ValueError, "^max_samples: must be None or a number >= 0, got more than a float can"),
+        ("rng", np.random.PCG64(0), TypeError, r"^rng: .*got .*PCG64.*numpy.random.default_rng\(...\) makes"),
         ("rng", "abc", TypeError, "^rng: must be None, an int >= 0 or a numpy.random.Generator, got 'abc'"),
         ("rng", 1.5, TypeError, "^rng: .*got 1.5"),
         ("rng", True, TypeError, "^rng: .*got True"),

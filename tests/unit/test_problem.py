@@ -279,7 +279,6 @@ def test_the_full_gradient_is_none_where_a_chunk_is_not_finite():
     problem = Problem(None, lambda w, b: np.full(2, np.nan if 4 in b else 1.0), None, W, True, Counts())
     assert problem.full_gradient(W, IndexSampler(6).chunks(2)) is None
     assert problem.full_gradient(W, IndexSampler(4).chunks(2)) is not None
-    assert problem.full_gradient(W, []) is None
 
 
 def test_the_full_gradient_respects_the_budget(user):
@@ -287,6 +286,36 @@ def test_the_full_gradient_respects_the_budget(user):
     with pytest.raises(BudgetSpent):
         problem.full_gradient(W, IndexSampler(6).chunks(2))
     assert problem.counts.n_samples == 4
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error", "got"),
+    [
+        ([], ValueError, "the whole set, n_samples=6, got 0 samples"),
+        ([([0, 1], 2)], ValueError, "the whole set, n_samples=6, got 2 samples"),
+        ([(range(7), 7)], ValueError, "the whole set, n_samples=6, got 7 samples"),
+        ([([0], 0)], ValueError, "count an int >= 1; got "),
+        ([([0], -5)], ValueError, "count an int >= 1; got "),
+        ([([0], 6.0)], ValueError, "count an int >= 1; got "),
+        ([np.arange(6)], ValueError, r"count an int >= 1; got array\(\[0"),
+        ([np.arange(2)], ValueError, r"count an int >= 1; got array\(\[0"),
+        (None, TypeError, "count an int >= 1; got NoneType"),
+    ],
+)
+def test_chunks_are_the_whole_set(chunks, error, got, user):
+    oracle = over(separate(user), 6, lambda size: chunks)
+    with pytest.raises(error, match=rf"^sampler: chunks.size. must yield .*{got}"):
+        oracle.whole_gradient(W)
+
+
+def test_chunks_of_an_unknown_whole_are_some_at_least(user):
+    with pytest.raises(ValueError, match=r"^sampler: chunks.size. must yield .*got 0 samples"):
+        separate(user).full_gradient(W, [])
+
+
+def test_counts_of_numpy_are_counts(user):
+    oracle = over(separate(user), 6, lambda size: [(range(6), np.int64(6))])
+    np.testing.assert_array_equal(oracle.whole_gradient(W), 2.0 * W)
 
 
 def over(problem, n, chunks):

@@ -383,6 +383,44 @@ def test_lists_count_as_tuples_and_single_arrays_stay_arrays():
     np.testing.assert_array_equal(single.draw(3, None), [5, 0, 1])
 
 
+def test_dicts_stay_dicts_and_lists_become_arrays():
+    sampler = mblsr1.LoaderSampler(lambda: [{"x": x, "y": y.tolist()} for x, y in loader(4, 2)])
+    batch = sampler.draw(5, None)
+    assert list(batch) == ["x", "y"]
+    np.testing.assert_array_equal(batch["x"], np.arange(5))
+    np.testing.assert_array_equal(batch["y"], 10.0 * np.arange(5))
+    names = mblsr1.LoaderSampler(lambda: [(np.arange(2), ["a", "b"]), (np.arange(1), ["long"])]).draw(3, None)[1]
+    assert names.tolist() == ["a", "b", "long"]
+
+
+@pytest.mark.parametrize("wanted", [(4, 4, 4), (3, 3, 6), (12, 12), (5, 2, 5)])
+def test_a_loader_may_use_its_arrays_again(wanted):
+    def reusing():
+        x, y = np.empty(4), np.empty(4)
+        for start in (0, 4, 8):
+            x[:], y[:] = np.arange(start, start + 4), 10.0 * np.arange(start, start + 4)
+            yield x, y
+
+    sampler = mblsr1.LoaderSampler(reusing)
+    got = [sampler.draw(size, None) for size in wanted]
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in got]), np.resize(np.arange(12), sum(wanted)))
+    np.testing.assert_array_equal(np.concatenate([y for _, y in got]), 10.0 * np.resize(np.arange(12), sum(wanted)))
+
+
+def test_a_generator_cannot_be_a_second_pass():
+    source = iter(loader(3))
+    sampler = mblsr1.LoaderSampler(lambda: source)
+    sampler.draw(3, None)
+    with pytest.raises(ValueError, match=r"^sampler: make_loader.. must return a fresh iterable at each call"):
+        sampler.draw(1, None)
+
+
+def test_another_run_goes_on_where_the_loader_is():
+    sampler = mblsr1.LoaderSampler(lambda: loader(4, 4, 4))
+    first, second = (sampler.draw(5, None)[0] for _ in range(2))
+    np.testing.assert_array_equal(np.concatenate([first, second]), np.arange(10))
+
+
 def test_a_loader_is_started_again_only_when_it_is_exhausted():
     starts = []
     sampler = mblsr1.LoaderSampler(lambda: starts.append(1) or iter(loader(3, 3)))
@@ -402,7 +440,7 @@ def test_batches_of_another_library_are_joined():
 @pytest.mark.parametrize(
     ("batches", "error", "pattern"),
     [
-        ([], ValueError, "make_loader.. returned an empty loader; it must yield at least one batch"),
+        ([], ValueError, "make_loader.. must return a fresh iterable at each call, with one batch at least; got one"),
         (
             [(X, Y[:9])],
             ValueError,
@@ -410,8 +448,20 @@ def test_batches_of_another_library_are_joined():
         ),
         ([X[:0]], ValueError, r"the same number of rows, >= 1, got \[0\]"),
         ([()], ValueError, r"the same number of rows, >= 1, got \[\]"),
-        ([3.0], TypeError, "a loader's batch must be an array, or a tuple or list of arrays with rows, got 3.0"),
-        ([[1.0, 2.0]], TypeError, "a loader's batch must be an array, or a tuple or list of arrays with rows, got 1.0"),
+        ([3.0], TypeError, "a loader's batch must be an array, or a tuple, list or dict of arrays with rows, got 3.0"),
+        ([[1.0, 2.0]], TypeError, "a loader's batch must be .* of arrays with rows, got 1.0"),
+        ([None], TypeError, "a loader's batch must be .* of arrays with rows, got None"),
+        ([{"x": X, "name": "a"}], TypeError, "a loader's batch must be .* of arrays with rows, got str"),
+        (
+            [(scipy.sparse.csr_matrix(X), Y)],
+            TypeError,
+            "a loader's batch must be .* of arrays with rows, got csr_matrix",
+        ),
+        ([(X, [[1.0], [1.0, 2.0]])], TypeError, "a loader's batch must be .* with rows, got a list of unequal parts"),
+        ([X[:2], (X[:2], Y[:2])], ValueError, "all batches of a loader must have the same form, got .*array.*tuple"),
+        ([(X[:2], Y[:2]), (X[:2],)], ValueError, "all batches of a loader must have the same form"),
+        ([{"x": X[:2]}, {"y": X[:2]}], ValueError, "all batches of a loader must have the same form"),
+        (None, TypeError, "make_loader.. must return an iterable of batches, got NoneType"),
     ],
 )
 def test_bad_loaders(batches, error, pattern):
