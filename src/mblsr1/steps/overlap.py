@@ -94,6 +94,6 @@ def _predicted(g: Array, p: Array, sol: TrustRegionSolution) -> float:
     return _array.dot(g, p) + 0.5 * curvature
 
 
-def annealed(delta: float, share_spent: float) -> float:
-    """The radius towards the end of a budget: in its last quarter it falls to zero in a line."""
-    return delta * min(1.0, max((1.0 - share_spent) / _LAST_PART, _LAST_SHARE))
+def annealed(share_spent: float) -> float:
+    """Share of the radius that is used towards the end of a budget: in its last quarter it falls to zero in a line."""
+    return min(1.0, max((1.0 - share_spent) / _LAST_PART, _LAST_SHARE))
