@@ -38,9 +38,24 @@ def environment():
 
 def on_mpi(size, names, folder):
     """Answers by name and rank from ``mpiexec -n size``."""
-    command = [launcher(), "-n", str(size), sys.executable, "-m", "mpi4py", str(PROGRAMS), ",".join(names), "mpi"]
-    finish([subprocess.Popen([*command, str(folder)], env=environment(), **PIPES)])
+    finish([started_on_mpi(size, names, folder)])
     return answers(size, names, folder)
+
+
+def killed_on_mpi(size, name, folder):
+    """Wait for the end of a program that is killed."""
+    process = started_on_mpi(size, [name], folder)
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
+    assert process.returncode != 0, output
+    assert not list(folder.glob(f"{name}-*.json")), output
+
+
+def started_on_mpi(size, names, folder):
+    command = [launcher(), "-n", str(size), sys.executable, "-m", "mpi4py", str(PROGRAMS), ",".join(names), "mpi"]
+    return subprocess.Popen([*command, str(folder)], env=environment(), **PIPES)
 
 
 def on_gloo(size, names, folder):

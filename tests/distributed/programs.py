@@ -6,7 +6,10 @@ KIND is mpi, or gloo:RANK:SIZE for a process of a torch.distributed group that m
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import problems
 import mblsr1
 from mblsr1.distributed import RankError, ShardedSampler, data_parallel, rows_of_rank, vectors_in_parts
 
+FOLDER = Path(sys.argv[3])
 PROBLEM = problems.logistic(n=200, d=24)
 LONG = 40_000
 
@@ -33,8 +37,8 @@ def solve(functions, sampler, w0=PROBLEM.w0, **changes):
     return [crc(result.x), crc(np.array(result.history["loss"])), result.nit]
 
 
-def replicated(comm):
-    return solve(data_parallel(PROBLEM.fun, PROBLEM.grad, comm), 200)
+def replicated(comm, **changes):
+    return solve(data_parallel(PROBLEM.fun, PROBLEM.grad, comm), 200, **changes)
 
 
 def sharded(comm):
@@ -54,7 +58,7 @@ def long(comm):
     return solve(data_parallel(fun, True, comm), 200, np.ones(LONG), max_steps=5)
 
 
-def in_parts(comm):
+def in_parts(comm, **changes):
     """Every rank has its part of the vectors: all decide alike, and the whole is that of one rank."""
     X, y = PROBLEM.data
     own = slice(24 * rank_of(comm) // size_of(comm), 24 * (rank_of(comm) + 1) // size_of(comm))
@@ -70,9 +74,55 @@ def in_parts(comm):
             wrong = np.exp(-np.logaddexp(0.0, margin(w, batch)))
             return X[batch, own].T @ (-y[batch] * wrong) / len(batch) + 0.1 * w
 
-        given = {"max_steps": 15, "batch_size": 40, "rng": 7}
+        given = {"max_steps": 15, "batch_size": 40, "rng": 7, **changes}
         result = mblsr1.minimize(*parts.functions(fun, grad), PROBLEM.w0[own], 200, **given)
     return {"x": list(result.x), "loss": result.history["loss"], "n_samples": result.n_samples}
+
+
+def mortal_replicated(comm):
+    """The ranks have one file; the first time rank 1 is killed."""
+    return replicated(comm, **mortal(comm, "replicated.npz"))
+
+
+def mortal_in_parts(comm):
+    """Each rank has its file; the first time rank 1 is killed."""
+    return in_parts(comm, **mortal(comm, f"in-parts-{rank_of(comm)}.npz"))
+
+
+def mortal(comm, name):
+    """A file, and on rank 1, where there is none yet, a callback that kills its process at some moment."""
+    path = FOLDER / name
+    is_first = rank_of(comm) == 1 and not (FOLDER / "was-killed").exists()
+
+    def die():
+        (FOLDER / "was-killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def callback(step):
+        if step.step == 3:
+            threading.Timer(0.02, die).start()
+        if step.step == 10:
+            die()
+
+    return {"checkpoint": path, "checkpoint_every": 0, "callback": callback if is_first else None}
+
+
+def failing_in_parts(comm):
+    """Rank 1 fails where the others add up numbers, few or many."""
+    seen = []
+    for n in (2, 1000):
+        with vectors_in_parts(comm) as parts:
+
+            def fun(w, n=n):
+                if rank_of(comm) == 1:
+                    raise OSError("no such disk")
+                return float(parts.sum(np.full(n, float(w @ w))).sum())
+
+            try:
+                seen.append(parts.functions(fun, lambda w: w)[0](np.ones(3)))
+            except (OSError, RankError) as error:
+                seen.append(f"{type(error).__name__}: {error}")
+    return seen
 
 
 def failing(comm):

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from launch import need_mpi, on_gloo, on_mpi
+from launch import killed_on_mpi, need_mpi, on_gloo, on_mpi
+
+import mblsr1
 
 SAME = ["replicated", "sharded", "long"]
 FAILED = ["RankError: rank 1: OSError: no such disk", "OSError: no such disk"]
@@ -28,9 +30,10 @@ def assert_parts_of(whole, parts):
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_of_mpi_compute_the_same_bits(size, alone, tmp_path):
-    found = on_mpi(size, [*SAME, "in_parts", "failing"], tmp_path)
+    found = on_mpi(size, [*SAME, "in_parts", "failing", "failing_in_parts"], tmp_path)
     for name in SAME:
         assert found[name] == alone[name] * size
+    assert found["failing_in_parts"] == [[text] * 2 for text in (FAILED[0], FAILED[1], *FAILED[:1] * (size - 2))]
     assert found["failing"] == [FAILED[0], FAILED[1], *FAILED[:1] * (size - 2)]
     assert_parts_of(alone["in_parts"][0], found["in_parts"])
 
@@ -38,8 +41,19 @@ def test_ranks_of_mpi_compute_the_same_bits(size, alone, tmp_path):
 @pytest.mark.torch
 def test_a_gloo_group_of_two_computes_the_same_bits(alone, tmp_path):
     pytest.importorskip("torch")
-    found = on_gloo(2, [*SAME, "in_parts", "failing"], tmp_path)
+    found = on_gloo(2, [*SAME, "in_parts", "failing", "failing_in_parts"], tmp_path)
     for name in SAME:
         assert found[name] == alone[name] * 2
     assert found["failing"] == FAILED
+    assert found["failing_in_parts"] == [[text] * 2 for text in FAILED]
     assert_parts_of(alone["in_parts"][0], found["in_parts"])
+
+
+@pytest.mark.parametrize("name", ["replicated", "in_parts"])
+def test_ranks_that_are_killed_go_on_bit_for_bit(name, tmp_path):
+    need_mpi()
+    killed_on_mpi(2, f"mortal_{name}", tmp_path)
+    assert (tmp_path / "was-killed").exists()
+    assert min(mblsr1.load_state(path).step for path in tmp_path.glob("*.npz")) >= 2
+    found = on_mpi(2, [name, f"mortal_{name}"], tmp_path)
+    assert found[f"mortal_{name}"] == found[name]

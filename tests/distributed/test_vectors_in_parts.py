@@ -108,6 +108,68 @@ def test_an_exception_of_one_rank_stops_all(kind):
         assert str(error) == "rank 1: OSError: no such disk"
 
 
+@pytest.mark.parametrize("n", [1, 2, 14, 15, 1000])
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_exception_before_a_sum_stops_all(n, fused):
+    """The others wait within `parts.sum` then, which adds to 14 numbers in one exchange and more in two."""
+
+    def program(comm):
+        def fun(w):
+            if comm.rank == 1 and w[0] != 1.0:
+                raise OSError("no such disk")
+            return float(np.sum(parts.sum(np.full(n, float(w @ w) / n))))
+
+        with vectors_in_parts(comm) as parts:
+            given = (lambda w: (fun(w), 2.0 * w), True) if fused else (fun, lambda w: 2.0 * w)
+            return mblsr1.minimize(*parts.functions(*given), np.ones(3))
+
+    found = run_on(3, program)
+    assert isinstance(found[1], OSError)
+    for error in (found[0], found[2]):
+        assert isinstance(error, RankError)
+        assert str(error) == "rank 1: OSError: no such disk"
+
+
+@pytest.mark.parametrize("reaction", ["swallows", "wraps"])
+def test_a_function_that_catches_the_error_of_another_rank_does_not_go_on(reaction):
+    def program(comm):
+        def fun(w):
+            if comm.rank == 1:
+                raise OSError("no such disk")
+            try:
+                return parts.sum(1.0)
+            except RankError as error:
+                if reaction == "wraps":
+                    raise ValueError("mine") from error
+                return 0.0
+
+        with vectors_in_parts(comm) as parts:
+            return mblsr1.minimize(*parts.functions(fun, lambda w: w), np.ones(3))
+
+    first, second = run_on(2, program)
+    assert isinstance(second, OSError)
+    assert str(first) == ("mine" if reaction == "wraps" else "rank 1: OSError: no such disk")
+
+
+@pytest.mark.parametrize(
+    ("of_rank", "text"),
+    [
+        (lambda parts, r: [parts.sum(np.ones(3 + r))], r"parts.sum: must be as long on all ranks, got \[3, 4\]"),
+        (lambda parts, r: [parts.sum(np.ones(30 + r))], r"parts.sum: must be as long on all ranks, got \[30, 31\]"),
+        (lambda parts, r: [parts.sum(1.0) for _ in range(1 + r)], "parts.sum: must be called as often on all ranks"),
+    ],
+)
+def test_sums_that_do_not_match_are_an_error_on_all(of_rank, text):
+    def program(comm):
+        with vectors_in_parts(comm) as parts:
+            fun = lambda w: float(len(of_rank(parts, comm.rank)))  # noqa: E731
+            return mblsr1.minimize(*parts.functions(fun, lambda w: w), np.ones(3))
+
+    for error in run_on(2, program):
+        with pytest.raises(ValueError, match=f"^{text}"):
+            raise error
+
+
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 def test_what_ends_the_program_of_one_rank_is_told_to_all(kind):
     def program(comm):

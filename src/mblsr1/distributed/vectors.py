@@ -17,6 +17,10 @@ from mblsr1.problem import Counts, Problem
 __all__ = ["Parts", "vectors_in_parts"]
 
 Numbers = NDArray[np.float64]
+#: What a rank is doing within a function: adding, at the end, at the end by an exception.
+_SUM, _DONE, _FAILED = range(3)
+#: Numbers by which ranks tell each other that, with all that are to be added where there are no more.
+_HEAD = 16
 
 
 @contextmanager
@@ -81,6 +85,7 @@ class Parts:
 
     def __init__(self, ranks: Communicator) -> None:
         self._ranks, self.rank, self.size = ranks, ranks.rank, ranks.size
+        self._told: Exception | None = None  # what has ended the function in hand on all ranks
 
     def gather(self, x: Numbers) -> Numbers:
         """Return the (size, n) numbers of all ranks, each of which gives (n,)."""
@@ -104,7 +109,8 @@ class Parts:
         x : float or array
             An array is summed entry by entry and returned in its library and dtype; it is as long on all ranks.
         """
-        whole = _reduction_of(self, np.atleast_1d(_array.host(x)) if _array.is_array(x) else np.array([float(x)]))
+        numbers = np.atleast_1d(_array.host(x)) if _array.is_array(x) else np.array([float(x)])
+        whole: Numbers = self._exchanged(_SUM, numbers.ravel()).sum(axis=0)
         return _array.from_host(whole.reshape(x.shape), x) if getattr(x, "shape", ()) else float(whole[0])
 
     def functions(
@@ -139,17 +145,39 @@ class Parts:
     ) -> Callable[..., Any]:
         def call(w: Array, *batch: Any) -> Any:
             error: BaseException | None = None
-            value, loss = None, 0.0
+            value, loss, self._told = None, 0.0, None
             try:
                 value = function(w, *batch)
                 loss = loss_in(Problem(function, None, None, w, bool(batch), Counts()), value)
             except BaseException as raised:  # whatever it is, the others wait for this rank
                 error = raised
-            heads = self.gather(np.array([float(error is not None), loss]))
-            raise_everywhere(self._ranks, error, [bool(flag) for flag in heads[:, 0]])
-            return with_loss(float(heads[0, 1]), value)
+            if self._told is not None:
+                raise self._told if error is None else error
+            losses = self._exchanged(_DONE if error is None else _FAILED, np.array([loss]), error)
+            return with_loss(float(losses[0, 0]), value)
 
         return call
+
+    def _exchanged(self, doing: int, numbers: Numbers, error: BaseException | None = None) -> Numbers:
+        """Return the (size, n) numbers of all ranks, which tell each other first what they are doing."""
+        head = np.zeros(_HEAD)
+        head[:2], few = (doing, numbers.size), numbers[: _HEAD - 2]
+        head[2 : 2 + few.size] = few
+        heads = self.gather(head)
+        try:
+            raise_everywhere(self._ranks, error, [bool(flag) for flag in heads[:, 0] == _FAILED])
+            _check_sums(heads)
+        except Exception as told:
+            self._told = told
+            raise
+        return heads[:, 2 : 2 + few.size] if few.size == numbers.size else self.gather(numbers)
+
+
+def _check_sums(heads: Numbers) -> None:
+    if len(set(heads[:, 0])) > 1:
+        raise ValueError("parts.sum: must be called as often on all ranks, and one has come to the end of the function")
+    if len(set(heads[:, 1])) > 1:
+        raise ValueError(f"parts.sum: must be as long on all ranks, got {[int(n) for n in heads[:, 1]]}")
 
 
 def _checked_loss(problem: Problem, loss: Any) -> float:
@@ -163,8 +191,3 @@ def _checked_gradient(problem: Problem, g: Any) -> float:
 
 def _checked_both(problem: Problem, both: Any) -> float:
     return _array.to_float(problem.checked_both(both)[0])
-
-
-def _reduction_of(parts: Parts, x: Numbers) -> Numbers:
-    total: Numbers = parts.gather(x.ravel()).sum(axis=0)
-    return total
