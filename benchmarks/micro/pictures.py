@@ -33,6 +33,12 @@ def _lines(axes: Any, rows: list[Row], x: str, value: str, dtype: str) -> None:
                 )
 
 
+def _target(axes: Any, x: float) -> None:
+    """Draw the target, named from `x` on."""
+    axes.axhline(2.6, color="grey", lw=0.8)
+    axes.annotate("target 2.6", (x, 2.6), (0, -10), textcoords="offset points", color="grey", fontsize=8)
+
+
 def _against_m(steps: list[Row], lbfgs: list[Row], path: Path) -> None:
     """Passes of a usual step at d = 1e6, a panel a dtype, beside the target and torch.optim.LBFGS."""
     import matplotlib.pyplot as plt
@@ -44,8 +50,7 @@ def _against_m(steps: list[Row], lbfgs: list[Row], path: Path) -> None:
         theirs = sorted((r["case"]["m"], r["found"]["torch.optim.LBFGS"]) for r in lbfgs if r["case"]["dtype"] == dtype)
         if theirs:
             axes.plot(*zip(*theirs, strict=True), "k-", marker="x", label="torch.optim.LBFGS")
-        axes.axhline(2.6, color="grey", lw=0.8)
-        axes.annotate("target 2.6", (8, 2.6), (0, -10), textcoords="offset points", color="grey", fontsize=8)
+        _target(axes, 8)
         axes.set(xscale="log", xlabel="m, pairs", title=f"{dtype}, d = 1e6")
         axes.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
         axes.minorticks_off()
@@ -72,6 +77,6 @@ def _against_d(steps: list[Row], path: Path) -> None:
     if one:
         panels[0].plot(*zip(*one, strict=True), "k:", label="one pass")
     panels[0].legend(fontsize=8)
-    panels[1].axhline(2.6, color="grey", lw=0.8)
+    _target(panels[1], 1_000)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -86,20 +86,26 @@ def pictures(found: dict[str, Results], folder: Path = RESULTS) -> None:
     relative = {name: np.where(solved, c / np.where(solved, best, 1.0), np.inf) for name, c in cost.items()}
     n = len(best)
     title = f"{n} problems, tolerance {bench.TOLERANCE:g}"
-    _draw(folder / "performance_profile.png", relative, np.geomspace(1, 16, 400), title, "cost / cost of the best")
-    _draw(folder / "data_profile.png", cost, np.geomspace(3, bench.MAX_PAIRED, 400), title, "evaluations (paired)")
+    ratio = "paired evaluations / those of the method with the fewest"
+    _draw(folder / "performance_profile.png", relative, (1, 2, 4, 8, 16), title, ratio)
+    _draw(
+        folder / "data_profile.png", cost, (3, 10, 30, 100, 300, 1_000, bench.MAX_PAIRED), title, "paired evaluations"
+    )
 
 
-def _draw(path: Path, cost: dict[str, np.ndarray], at: np.ndarray, title: str, label: str) -> None:
+def _draw(path: Path, cost: dict[str, np.ndarray], ticks: tuple[float, ...], title: str, label: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    at = np.geomspace(ticks[0], ticks[-1], 400)
     for name, values in cost.items():
         ax.step(at, profile(values, at), where="post", label=name, lw=2.6 if name == "mblsr1 default" else 1.6)
     ax.set(xscale="log", xlabel=label, ylabel="share of the problems solved", xlim=(at[0], at[-1]), ylim=(0, 1.02))
+    ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    ax.minorticks_off()
     ax.set_title(title, loc="left")
     ax.legend(frameon=False, loc="lower right")
     ax.grid(True, color="0.9")

@@ -365,3 +365,37 @@ def test_a_target_tells_how_many_rows_reach_it():
     line = module("micro.report")._line
     assert line("x", "<= 2", [1.0, 3.0]) == ["x", "<= 2", "1", "3", "1 of 2"]
     assert line("x", ">= 2", []) == ["x", ">= 2", "-", "-", "not measured"]
+
+
+def test_an_axis_of_less_than_a_decade_has_plain_numbers():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    pictures = module("tune.pictures")
+    for limits, labels in (
+        ((0.85, 2.4), ["1", "1.2", "1.5", "2"]),
+        ((0.0085, 0.024), ["0.01", "0.012", "0.015", "0.02"]),
+    ):
+        figure, axis = pyplot.subplots()
+        axis.set(yscale="log", ylim=limits)
+        pictures._plain_ticks(axis)
+        assert [tick.get_text() for tick in axis.get_yticklabels()] == labels
+        assert not axis.yaxis.get_minorticklocs().size
+        pyplot.close(figure)
+
+
+def test_no_point_of_the_ratios_hides_another(tmp_path, monkeypatch):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    pictures = module("tune.pictures")
+    families = [name for name in module("tune.stochastic").grids() if name in pictures.COLORS]
+    assert set(families) == set(pictures.COLORS)
+    monkeypatch.setattr(pictures, "against", lambda row, family: 1.0 if family in families else math.nan)
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    pictures.ratios({"ecoli": {}}, tmp_path / "ratios.png")
+    points = {c.get_label(): c for c in pyplot.gcf().axes[0].collections}
+    monkeypatch.undo()
+    pyplot.close("all")
+    assert list(points) == families
+    large = {pictures.OURS, pictures.BLOCKS}
+    assert all(len(points[name].get_facecolors()) == 0 for name in large)
+    assert min(points[n].get_zorder() for n in families if n not in large) > max(points[n].get_zorder() for n in large)
