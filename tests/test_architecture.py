@@ -15,7 +15,7 @@ TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="u
 #: Array libraries are known here alone.
 ADAPTER = "_array.py"
 #: The adapter for torch is a folder.
-OF_TORCH = ("__init__", "closures", "course", "draws", "flat", "module", "optimizer", "saved")
+OF_TORCH = ("__init__", "closures", "course", "draws", "flat", "given", "module", "optimizer", "saved")
 #: Around the solver, for users of one library: what each may import of them.
 OUTER: dict[str, set[str]] = {f"torch/{name}.py": {"torch"} for name in OF_TORCH} | {
     "jax.py": {"jax"}, "scipy.py": set(),

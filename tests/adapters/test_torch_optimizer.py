@@ -202,7 +202,8 @@ def test_a_closure_that_clears_no_gradient_makes_the_same_steps():
 
 def test_a_loss_may_be_a_number_a_single_entry_or_in_half_precision():
     found = []
-    for kind in (lambda loss: loss.item(), lambda loss: loss.reshape(1), lambda loss: loss):
+    kinds = [lambda loss: loss.item(), lambda loss: loss.reshape(1), lambda loss: loss.detach().numpy()]
+    for kind in [*kinds, lambda loss: loss]:
         model = network()
         optimizer = MBLSR1(model.parameters(), batch_size=BATCH)
         for step in range(4):
@@ -211,6 +212,7 @@ def test_a_loss_may_be_a_number_a_single_entry_or_in_half_precision():
         found.append(vector(model))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+    assert torch.equal(found[0], found[3])
     model = network()
     inner, before = closure_of(model, rows_of(0)), vector(model)
     MBLSR1(model.parameters(), batch_size=BATCH).step(lambda: inner().bfloat16())
@@ -770,6 +772,46 @@ def test_parameters_that_are_refused(parameters, error, message):
         MBLSR1([leaf(p) for p in parameters])
 
 
+def test_frozen_and_empty_parameters_may_be_of_any_kind_until_they_are_trained():
+    model, head = network().half(), torch.nn.Linear(3, 3)
+    model.requires_grad_(False)
+    empty = torch.nn.Parameter(torch.ones(0, dtype=torch.bfloat16))
+    optimizer = MBLSR1([*model.parameters(), *head.parameters(), empty], batch_size=BATCH)
+
+    def closure():
+        loss = cross_entropy(head(model(X.half()).float()), Y)
+        loss.backward()
+        return loss
+
+    before = vector(head), vector(model)
+    optimizer.step(closure)
+    assert not torch.equal(vector(head), before[0])
+    assert torch.equal(vector(model), before[1])
+    model.requires_grad_(True)
+    with pytest.raises(TypeError, match=r"params: must be float32 or float64, got torch.float16"):
+        optimizer.step(closure)
+
+
+def test_mistakes_that_are_named():
+    lazy = torch.nn.LazyLinear(3)
+    with pytest.raises(ValueError, match="params: must have a shape, got one of a lazy module"):
+        MBLSR1(lazy.parameters())
+    with pytest.raises(ValueError, match="params: must have a shape, got one of a lazy module"):
+        adapter.minimize(lazy, mean_loss, 10)
+    with pytest.raises(TypeError, match="param_group: must be a dict with 'params', got int"):
+        MBLSR1(network().parameters()).add_param_group(3)
+    with pytest.raises(TypeError, match=r"model: must be a torch\.nn\.Module, got int"), frozen_statistics(3):
+        pass
+
+
+def test_batch_norm_is_told_what_batch_it_needs():
+    """A batch of 8 shares one sample, which has no variance; one of 12 shares two."""
+    sampler = mblsr1.ArraySampler(X, Y)
+    with pytest.raises(ValueError, match=r"batch_size: must be larger for batch norm.* a batch of 12"):
+        adapter.minimize(WithDraws(), mean_loss, sampler, batch_size=11, max_steps=2)
+    assert adapter.minimize(WithDraws(), mean_loss, sampler, batch_size=12, max_steps=2).nit == 2
+
+
 def test_a_group_that_is_refused_is_not_kept():
     model = network()
     optimizer = MBLSR1(model.parameters(), batch_size=BATCH)
@@ -830,6 +872,7 @@ def test_a_gradient_scaler_is_refused(given):
         ({"steps_per_batch": 2}, ValueError, "steps_per_batch: is left to your own loop"),
         ({"rng": -1}, ValueError, "rng: "),
         ({"model": 3}, TypeError, "model: "),
+        ({"model": torch.nn.Linear(2, 2)}, ValueError, "model: must be the module of these parameters, got a Linear"),
     ],
 )
 def test_arguments_that_are_refused(arguments, error, message):
@@ -844,6 +887,9 @@ def test_arguments_that_are_refused(arguments, error, message):
         (lambda: None, "closure: must return the loss, one real number, got None"),
         (lambda: torch.ones(2), r"closure: must return the loss.* got a tensor of torch.float32 and shape \(2,\)"),
         (lambda: 1j, "closure: must return the loss"),
+        (lambda: True, "closure: must return the loss, one real number, got True"),
+        (lambda: torch.tensor(True), r"closure: must return the loss.* got a tensor of torch.bool and shape \(\)"),
+        (lambda backward: None, "closure: must be callable without arguments, got one that needs backward; give"),
     ],
 )
 def test_closures_that_are_refused(closure, message):
@@ -928,6 +974,19 @@ def test_a_scheduler_is_told_why_there_is_no_learning_rate():
     for optimizer in (MBLSR1(network().parameters()), loaded):
         with pytest.raises(KeyError, match="MBLSR1 has no learning rate for a scheduler to change"):
             torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        for scheduler, arguments in (
+            (torch.optim.lr_scheduler.OneCycleLR, {"max_lr": 1.0, "total_steps": 9, "cycle_momentum": False}),
+            (torch.optim.swa_utils.SWALR, {"swa_lr": 0.1}),
+        ):
+            with pytest.raises(ValueError, match="MBLSR1 has no learning rate for a scheduler to change"):
+                scheduler(optimizer, **arguments)
+        group = optimizer.param_groups[0]
+        with pytest.raises(ValueError, match="param_groups: must have no learning rate, got 'lr'"):
+            group["lr"] = 0.1
+        with pytest.raises(ValueError, match="param_groups: must have no learning rate, got 'initial_lr'"):
+            group.setdefault("initial_lr", 0.1)
+        assert list(group) == ["params"]
+        assert group.setdefault("params", None) is group["params"]
 
 
 def test_an_optimizer_is_not_copied():

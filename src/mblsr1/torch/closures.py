@@ -8,13 +8,42 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mblsr1.torch.draws import Batch, Draws
 from mblsr1.torch.flat import FlatParameters
 
-__all__ = ["Evaluation", "both", "checked_loss", "gradient_alone", "loss_alone", "loss_or_both", "takes_backward"]
+#: *args and **kwargs, which may be left out.
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+__all__ = [
+    "Evaluation",
+    "both",
+    "check_closure",
+    "checked_loss",
+    "gradient_alone",
+    "loss_alone",
+    "loss_or_both",
+    "takes_backward",
+]
+
+
+def check_closure(closure: Any) -> None:
+    """Raise a TypeError where it cannot be called without arguments."""
+    if not callable(closure):
+        raise TypeError(f"closure: must be a function that evaluates the loss and its gradients, got {closure!r:.60}")
+    try:
+        signature = inspect.signature(closure)
+    except (TypeError, ValueError):  # of a callable that tells nothing
+        return
+    needed = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in _VARIADIC]
+    if needed:
+        raise TypeError(
+            f"closure: must be callable without arguments, got one that needs {', '.join(needed)}; "
+            "give `backward` the default True"
+        )
 
 
 def takes_backward(closure: Callable[..., Any]) -> bool:
@@ -55,10 +84,12 @@ class Evaluation:
 
 def checked_loss(value: Any, name: str) -> Tensor | float:
     """A loss as a number or a tensor of shape (), without a graph; an error says what `name` must return."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool:
         value = value.detach().reshape(())
         return value if value.dtype in (torch.float32, torch.float64) else value.double()
-    if isinstance(value, numbers.Real):
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
         return float(value)
     shown = f"a tensor of {value.dtype} and shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else value
     raise TypeError(f"{name}: must return the loss, one real number, got {shown!s:.80}")

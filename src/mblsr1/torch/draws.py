@@ -27,9 +27,10 @@ def frozen_statistics(model: torch.nn.Module | None) -> Iterator[None]:
 
     Parameters
     ----------
-    model : torch.nn.Module
-        Its buffers, such as the running statistics of batch norm, are put back where they were changed in place. Modes
-        are not touched: in training mode batch norm uses the statistics of its batch, and dropout draws.
+    model : torch.nn.Module or None
+        With None the generators alone are kept. A module's buffers, such as the running statistics of batch norm, are
+        put back where they were changed in place. Modes are not touched: in training mode batch norm uses the
+        statistics of its batch, and dropout draws.
 
     Examples
     --------
@@ -40,6 +41,8 @@ def frozen_statistics(model: torch.nn.Module | None) -> Iterator[None]:
     >>> int(model.num_batches_tracked)
     0
     """
+    if model is not None:
+        check_model(model)
     before, states = _copies(model), _generators()
     try:
         yield

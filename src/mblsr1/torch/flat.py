@@ -13,7 +13,9 @@ __all__ = ["FlatParameters", "check_memory", "check_parameters", "trainable"]
 
 
 def trainable(parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Those that require a gradient and have an entry."""
+    """Those that require a gradient and have an entry; a ValueError where a lazy module has not made its own yet."""
+    if any(map(torch.nn.parameter.is_lazy, parameters)):
+        raise ValueError("params: must have a shape, got one of a lazy module; call the module once before")
     return [p for p in parameters if p.requires_grad and p.numel()]
 
 

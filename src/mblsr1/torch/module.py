@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -76,30 +77,11 @@ def minimize(
     check_model(model)
     if not callable(loss):
         raise TypeError(f"loss: must be a function loss(model, batch), got {type(loss).__name__}")
+    parameters = trainable(list(model.parameters())) or _none()
     check_memory(list(model.parameters()))
-    flat = FlatParameters(trainable(list(model.parameters())) or _none())
+    flat = FlatParameters(parameters)
     draws, start = Draws(model), flat.buffer.clone()
     newest = [start]
-
-    whole = Batch()
-
-    def fun(w: Tensor, *drawn: Batch) -> tuple[Any, Tensor]:
-        flat.load(w)
-        flat.clear_gradient()
-
-        def evaluate() -> Any:
-            value = loss(model, *(batch.data for batch in drawn))
-            number = checked_loss(value, "loss")
-            if not (isinstance(value, Tensor) and value.requires_grad):
-                raise TypeError(f"loss: must return a tensor that autograd can differentiate, got {value!r:.80}")
-            value.backward()
-            if not flat.has_gradient:
-                raise ValueError("loss: must depend on the model's parameters; none has a gradient")
-            return number
-
-        with torch.enable_grad():
-            value = draws.evaluate(drawn[0] if drawn else whole, evaluate)
-        return value, flat.gradient()
 
     def after(step: Step) -> Any:
         newest[0] = step.x
@@ -116,12 +98,55 @@ def minimize(
         sampler = _Marked(sampler, draws)
     try:
         with torch.no_grad():
-            result = minimize_vector(fun, True, start, sampler, callback=after, **arguments)
+            result = minimize_vector(
+                _function(model, loss, flat, draws), True, start, sampler, callback=after, **arguments
+            )
         newest[0] = result.x
     finally:
         flat.load(newest[0])
         flat.give_back()
     return result
+
+
+def _function(
+    model: torch.nn.Module, loss: Callable[..., Any], flat: FlatParameters, draws: Draws
+) -> Callable[..., tuple[Any, Tensor]]:
+    """Loss and gradient as a function of the vector and a batch."""
+    whole = Batch()
+
+    def backward(*drawn: Batch) -> Any:
+        with _explained():
+            value = loss(model, *(batch.data for batch in drawn))
+        number = checked_loss(value, "loss")
+        if not (isinstance(value, Tensor) and value.requires_grad):
+            raise TypeError(f"loss: must return a tensor that autograd can differentiate, got {value!r:.80}")
+        value.backward()
+        if not flat.has_gradient:
+            raise ValueError("loss: must depend on the model's parameters; none has a gradient")
+        return number
+
+    def fun(w: Tensor, *drawn: Batch) -> tuple[Any, Tensor]:
+        flat.load(w)
+        flat.clear_gradient()
+        with torch.enable_grad():
+            value = draws.evaluate(drawn[0] if drawn else whole, lambda: backward(*drawn))
+        return value, flat.gradient()
+
+    return fun
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do where batch norm was given a part of a batch that is too small for it."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "batch_size: must be larger for batch norm, which in training needs two samples or more in the share "
+            "`overlap` of a batch, a part of its own: with overlap=0.125 a batch of 12"
+        ) from error
 
 
 class _Marked:

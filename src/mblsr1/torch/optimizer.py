@@ -17,25 +17,14 @@ from mblsr1.methods.presets import Options
 from mblsr1.rules.batch import sample_size
 from mblsr1.torch.closures import Evaluation
 from mblsr1.torch.course import Course
-from mblsr1.torch.draws import Batch, Draws, check_model, frozen_statistics
+from mblsr1.torch.draws import Batch, Draws, frozen_statistics
 from mblsr1.torch.flat import FlatParameters, check_memory, check_parameters, trainable
+from mblsr1.torch.given import Group, check_call, check_model_of, check_state, loop_is_the_callers
 from mblsr1.torch.saved import from_saved, to_saved
 
 __all__ = ["MBLSR1"]
 
 Closure = Callable[..., Any]
-
-
-class _Group(dict[str, Any]):
-    """A parameter group, which says why it has no learning rate."""
-
-    def __missing__(self, key: str) -> Any:
-        why = (
-            "; MBLSR1 has no learning rate for a scheduler to change: its radius follows the ratio"
-            if "lr" in key
-            else ""
-        )
-        raise KeyError(f"param_groups: must be asked for {', '.join(self)}, got {key!r}{why}")
 
 
 class MBLSR1(torch.optim.Optimizer):
@@ -107,9 +96,9 @@ class MBLSR1(torch.optim.Optimizer):
         **changes: Any,
     ) -> None:
         super().__init__(params, {})
-        self.options = _loop_is_the_callers(checked_options(None, options, changes))
+        self.options = loop_is_the_callers(checked_options(None, options, changes))
         if model is not None:
-            check_model(model)
+            check_model_of(self._parameters, model)
         if n_samples is not None:
             integer("n_samples", n_samples, 1)
         if planned_samples is not None:
@@ -136,12 +125,14 @@ class MBLSR1(torch.optim.Optimizer):
         ValueError, TypeError
             Where a group has settings of its own or a parameter is unusable.
         """
+        if not isinstance(param_group, Mapping):
+            raise TypeError(f"param_group: must be a dict with 'params', got {type(param_group).__name__}")
         own = sorted(set(param_group) - {"params", "param_names"})
         if own:
             raise ValueError(
                 f"params: all groups have the same settings, so a group must have params alone, got {own[0]!r}"
             )
-        super().add_param_group(_Group(param_group))
+        super().add_param_group(Group(param_group))
         try:
             check_parameters(trainable(self._parameters))
             check_memory(self._parameters)
@@ -197,7 +188,7 @@ class MBLSR1(torch.optim.Optimizer):
         ValueError, TypeError
             Where the closure returns no loss, a gradient is sparse, or a GradScaler is at work.
         """
-        _check_closure(closure, batch_size)
+        check_call(closure, batch_size)
         if getattr(self, "grad_scale", None) is not None:
             raise TypeError(
                 "GradScaler: must not be used with MBLSR1, which compares losses with their gradients; "
@@ -235,7 +226,7 @@ class MBLSR1(torch.optim.Optimizer):
         int
             The suggested batch size.
         """
-        _check_closure(closure, batch_size)
+        check_call(closure, batch_size)
         course, flat, size = self._course, self._laid_out(), batch_size or self.check_size
         w, model = flat.start(), course.draws.model
         try:
@@ -300,7 +291,7 @@ class MBLSR1(torch.optim.Optimizer):
         ValueError, TypeError
             Where it is of another optimizer, or its parameters have other shapes. The optimizer then goes on as before.
         """
-        _check_state(state_dict, [tuple(p.shape) for p in self._parameters])
+        check_state(state_dict, [tuple(p.shape) for p in self._parameters])
         saved = from_saved(state_dict["mblsr1"])
         super().load_state_dict(state_dict)
         if saved is None:
@@ -329,44 +320,10 @@ class MBLSR1(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.param_groups: list[dict[str, Any]] = [_Group(group) for group in state["param_groups"]]
+        self.param_groups: list[dict[str, Any]] = [Group(group) for group in state["param_groups"]]
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("MBLSR1: cannot be copied or pickled, as its parameters share memory; use state_dict()")
 
     #: GradScaler then leaves scaled gradients to `step`, which refuses them.
     _step_supports_amp_scaling = True
-
-
-def _check_closure(closure: Any, batch_size: Any) -> None:
-    if batch_size is not None:
-        integer("batch_size", batch_size, 1)
-    if not callable(closure):
-        raise TypeError(f"closure: must be a function that evaluates the loss and its gradients, got {closure!r:.60}")
-
-
-def _check_state(state_dict: Any, shapes: list[tuple[int, ...]]) -> None:
-    """Raise an error where this is no state of an MBLSR1 with parameters of these shapes."""
-    if not isinstance(state_dict, Mapping):
-        raise TypeError(f"state_dict: must be what state_dict() returned, got {type(state_dict).__name__}")
-    if not {"state", "param_groups", "mblsr1"} <= set(state_dict):
-        raise ValueError("state_dict: must be of an MBLSR1, which has a key 'mblsr1'; got " + ", ".join(state_dict))
-    saved = state_dict["mblsr1"]
-    if saved is None:
-        return
-    if not (isinstance(saved, Mapping) and {"shapes", "trained"} <= set(saved)):
-        raise ValueError(f"state_dict: must be of this version of MBLSR1, got {saved!r:.60} under 'mblsr1'")
-    found = [tuple(shape) for shape in saved["shapes"]]
-    if len(found) == len(shapes) and found != shapes:
-        raise ValueError(f"state_dict: must be of parameters of shapes {shapes}, got {found}")
-
-
-def _loop_is_the_callers(options: Options) -> Options:
-    """The options, without those that only a driver can obey."""
-    for name in ("averaging", "steps_per_batch"):
-        if getattr(options, name) != getattr(Options(), name):
-            raise ValueError(
-                f"{name}: is left to your own loop here, must be {getattr(Options(), name)!r}, "
-                f"got {getattr(options, name)!r}"
-            )
-    return options
