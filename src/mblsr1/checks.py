@@ -7,7 +7,14 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["integer", "positive", "real", "share", "stops"]
+__all__ = ["flag", "integer", "positive", "real", "share", "stops"]
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as a Python bool where it is one, or one of NumPy's."""
+    if isinstance(value, bool) or (getattr(value, "shape", None) == () and str(getattr(value, "dtype", "")) == "bool"):
+        return bool(value)
+    raise TypeError(f"{name}: must be True or False, got {value!r}")
 
 
 def real(name: str, value: Any, allowed: str, test: Callable[[float], bool], kind: str = "a finite number") -> float:

@@ -533,6 +533,8 @@ def extreme_cases(draw):
 @example((np.zeros(0), 0.0, np.array([1e300, 1e300]), 1e-10))
 @example((np.zeros(0), -1.0, np.array([1e-300, 0.0]), 1e10))
 @example((np.zeros(0), -1.0, np.array([1e300, 1e300]), 1e-10))
+@example((np.array([3.0]), 0.0, np.array([-0.8, -0.6]), 1e300))
+@example((np.array([3.0]), -1.0, np.array([-0.8, -0.6]), 1e300))
 @example((np.array([-2.0e140]), 1e140, np.array([1e-320, -1e-320]), 1e300))
 def test_numbers_of_any_size_against_many_digits(case):
     """p has the digits that float64 has at its size; sigma and model change are infinite where they are too large."""

@@ -1,13 +1,15 @@
 """Bad input: an error at the call, which names the argument, the value and what is allowed."""
 
 import dataclasses
+import inspect
 import re
 
 import numpy as np
 import pytest
 
 import mblsr1
-from mblsr1 import Options
+from mblsr1 import Options, metric, scaling
+from mblsr1.methods import names
 
 FINITE = "a finite number"
 
@@ -121,6 +123,8 @@ def test_the_ends_of_each_range_are_in_or_out_as_printed(name):
         base = Options(
             globalization="line-search", progress_decrease=1e-3, progress_fraction=0.1, poor_ratio=0.0, good_ratio=1.0
         )
+        if name == "overlap":
+            base = Options()
         for end, closed in ((low, text[4] == "["), (high, text[-1] == "]")):
             if closed:
                 assert getattr(base.replace(**{name: end}), name) == end
@@ -132,12 +136,104 @@ def test_the_ends_of_each_range_are_in_or_out_as_printed(name):
 def test_an_unknown_option_is_named_with_the_known_ones():
     with pytest.raises(TypeError, match="memroy"):
         Options(memroy=3)
-    with pytest.raises(TypeError, match=r"^memroy: unknown option; the options are memory, .*metric$"):
-        Options().replace(memroy=3)
+    with pytest.raises(TypeError, match=r"^no_such: unknown option; the options are memory, .*metric$"):
+        Options().replace(no_such=3)
     for preset in (Options.paper, Options.l_ssr1_tr):
         with pytest.raises(TypeError, match=r"^memroy: unknown option"):
             preset(memroy=3)
     both_calls((fun, grad, np.ones(2)), {"memroy": 3}, TypeError, "^memroy: unknown option")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("memroy", "memory"), ("tol", "gtol"), ("batchsize", "batch_size"), ("max_step", "max_steps"), ("seed", "rng"),
+        ("random_state", "rng"), ("maxiter", "max_steps"), ("maxfun", "max_samples"), ("callbacks", "callback"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_is_answered_with_what_it_may_have_meant(name, meant):
+    of = "" if meant in {f.name for f in dataclasses.fields(Options)} else ", an argument of minimize"
+    pattern = rf"^{name}: unknown option; did you mean {meant}{of}\?$"
+    both_calls((fun, grad, np.ones(2)), {name: 1}, TypeError, pattern)
+
+
+def test_the_arguments_that_are_suggested_are_those_of_minimize():
+    parameters = list(inspect.signature(mblsr1.minimize).parameters)
+    assert [*names.ARGUMENTS] == parameters[3:-1]
+    known = {*names.ARGUMENTS, *(f.name for f in dataclasses.fields(Options))}
+    assert set(names._ELSEWHERE.values()) <= known
+    assert not set(names._ELSEWHERE) & known
+
+
+def search(**changes):
+    return {"globalization": "line-search", **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "needed"),
+    [
+        ({"armijo": 0.3}, "armijo", 'globalization="line-search"'),
+        ({"learning_rate": 0.5}, "learning_rate", 'globalization="line-search"'),
+        ({"descent_tolerance": 0.5}, "descent_tolerance", 'globalization="line-search"'),
+        (search(overlap=0.3), "overlap", 'globalization="trust-region"'),
+    ],
+)
+def test_a_value_that_has_no_effect_is_refused(changes, name, needed):
+    pattern = re.escape(f"{name}: must be left as it is without {needed}, got {changes[name]!r}")
+    with pytest.raises(ValueError, match=f"^{pattern}$"):
+        Options(**changes)
+    both_calls((fun, grad, np.ones(2)), changes, ValueError, pattern)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        search(armijo=0.3, learning_rate=0.5, descent_tolerance=0.5), search(overlap=0.0), {"overlap": 0.0},
+        {"check_size": 30}, {"armijo": 1e-4, "learning_rate": 0.1, "descent_tolerance": 1e-10},
+    ],
+)  # fmt: skip
+def test_a_value_that_has_an_effect_or_is_the_default_is_not_refused(changes):
+    for name, value in changes.items():
+        assert getattr(Options(**changes), name) == value
+
+
+@pytest.mark.parametrize("rule", [scaling.ceiling, scaling.constant, scaling.last_pair, scaling.from_below])
+def test_a_gamma_rule_without_its_brackets(rule):
+    both_calls(
+        (fun, grad, np.ones(2)), {"scaling": rule}, TypeError, "^scaling: must be a gamma rule such as .*, got <fun"
+    )
+
+
+@pytest.mark.parametrize("value", [None, "x", np.nan, np.inf, [1.0], 10**400])
+def test_a_gamma_rule_is_asked_at_the_call(value):
+    error, pattern = (TypeError, ValueError), "^scaling: must be a rule that returns a finite number, got"
+    both_calls((fun, grad, np.ones(2)), {"scaling": lambda blocks: value}, error, pattern)
+
+
+@pytest.mark.parametrize("rule", [metric.identity, metric.fixed, metric.diagonal, metric.kronecker])
+def test_a_metric_rule_without_its_brackets(rule):
+    pattern = "^metric: must be None or a rule such as mblsr1.metric.diagonal.., got <function"
+    both_calls((fun, grad, np.ones(2)), {"metric": rule}, TypeError, pattern)
+
+
+@pytest.mark.parametrize("made", [None, 1.0, np.ones(2), lambda g: g])
+def test_a_metric_rule_that_makes_no_metric(made):
+    pattern = "^metric: must be a rule that returns a metric, with a method of_gradient, got "
+    both_calls((fun, grad, np.ones(2)), {"metric": lambda w: made}, TypeError, pattern)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"gtol": 10**400}, ValueError), ({"batch_size": np.ones(2)}, TypeError),
+        ({"ratio": np.array(["a", "b"])}, ValueError),
+        ({"check_size": np.array(["all", "all"])}, TypeError), ({"check_size": "ALL"}, TypeError),
+        ({"interpolate": np.array([True, False])}, TypeError), ({"interpolate": np.int64(1)}, TypeError),
+        ({"checkpoint_every": 10**400}, ValueError),
+    ],
+)  # fmt: skip
+def test_values_of_other_kinds_are_named(changes, error):
+    both_calls((fun, grad, np.ones(2)), changes, error, f"^{next(iter(changes))}: must be ")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +259,12 @@ def test_options_that_do_not_go_together(changes, pattern):
 
 
 def test_options_are_frozen_and_become_python_numbers():
-    o = Options(batch_size=np.int64(5), initial_radius=np.float32(0.5), gtol=0, check_size=np.int32(7))
+    o = Options(
+        batch_size=np.int64(5), initial_radius=np.float32(0.5), gtol=0, check_size=np.int32(7), growth="progress",
+        anneal=np.False_, absolute=np.True_,
+    )  # fmt: skip
+    assert (o.anneal, o.absolute) == (False, True)
+    assert type(o.anneal) is type(o.absolute) is bool
     assert (type(o.batch_size), type(o.initial_radius), type(o.gtol), type(o.check_size)) == (int, float, float, int)
     assert (o.batch_size, o.initial_radius, o.check_size) == (5, 0.5, 7)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -412,14 +513,16 @@ def test_bad_sampler(sampler, error, pattern):
 def test_check_size_all_needs_a_known_size():
     stream = mblsr1.StreamSampler(lambda size, rng: None)
     pattern = '^check_size: "all" needs a sampler with a known n_samples, got a stream'
-    both_calls((batch_fun, batch_grad, np.ones(2), stream), {"check_size": "all"}, ValueError, pattern)
+    both_calls(
+        (batch_fun, batch_grad, np.ones(2), stream), {"check_size": "all", "growth": "progress"}, ValueError, pattern
+    )
     both_calls((batch_fun, batch_grad, np.ones(2), stream), {"options": Options.l_ssr1_tr()}, ValueError, pattern)
 
 
 @pytest.mark.parametrize("rule", [lambda n: 1.5 * n, lambda n: 0, lambda n: "all", lambda n: None])
 def test_a_rule_for_the_check_size_is_tried_at_the_call(rule):
     arguments = (batch_fun, batch_grad, np.ones(2), 50)
-    changes = {"batch_size": 4, "check_size": rule}
+    changes = {"batch_size": 4, "check_size": rule, "growth": "progress"}
     if rule(4) is None:
         both_calls(arguments, changes, ValueError, "^check_size: ")
     else:

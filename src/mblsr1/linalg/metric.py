@@ -15,7 +15,7 @@ from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.linalg.pairs import PairMemory
 
-__all__ = ["IDENTITY", "Fixed", "Kronecker", "KroneckerSettings", "Metric"]
+__all__ = ["IDENTITY", "Fixed", "Kronecker", "KroneckerSettings", "Metric", "checked_metric"]
 
 Shape = tuple[int, ...]
 
@@ -40,6 +40,15 @@ class Metric(Protocol):
 
     def restore(self, saved: dict[str, Any]) -> Metric:
         """Go on from `to_saved`."""
+
+
+def checked_metric(metric: Any) -> Metric:
+    """Return what a rule made, where it is a metric."""
+    for name in ("of_gradient", "to_step", "observe", "to_saved", "restore"):
+        if not callable(getattr(metric, name, None)):
+            raise TypeError(f"metric: must be a rule that returns a metric, with a method {name}, got {metric!r:.80}")
+    checked: Metric = metric
+    return checked
 
 
 class Fixed:

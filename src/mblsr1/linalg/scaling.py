@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -16,7 +17,7 @@ import scipy.linalg
 from mblsr1.checks import real
 from mblsr1.linalg.pairs import GramBlocks
 
-__all__ = ["LARGEST_GAMMA", "ScalingRule", "ceiling", "constant", "from_below", "gamma_of", "last_pair"]
+__all__ = ["LARGEST_GAMMA", "ScalingRule", "ceiling", "check_rule", "constant", "from_below", "gamma_of", "last_pair"]
 
 #: A function of the pairs' inner products (:class:`~mblsr1.linalg.pairs.GramBlocks`) that returns a finite gamma.
 ScalingRule = Callable[[GramBlocks], float]
@@ -27,8 +28,24 @@ LARGEST_GAMMA = 1e152
 
 def gamma_of(rule: ScalingRule, blocks: GramBlocks) -> float:
     """Return the rule's gamma, at most 1e152 in size; a TypeError or ValueError where it is no finite number."""
-    gamma = real("scaling", rule(blocks), "", lambda x: True, "a rule that returns a finite number")
-    return min(max(gamma, -LARGEST_GAMMA), LARGEST_GAMMA)
+    return _bounded(rule(blocks))
+
+
+def check_rule(rule: Any) -> None:
+    """Ask a rule for gamma without pairs, as a run's first step does: a TypeError or ValueError where it is none."""
+    text = f"scaling: must be a gamma rule such as mblsr1.scaling.ceiling(), got {rule!r:.80}"
+    if not callable(rule):
+        raise TypeError(text)
+    try:
+        gamma = rule(GramBlocks(*np.zeros((3, 0, 0))))
+    except TypeError as error:  # the brackets were forgotten
+        raise TypeError(text) from error
+    _bounded(gamma)
+
+
+def _bounded(gamma: Any) -> float:
+    number = real("scaling", gamma, "", lambda x: True, "a rule that returns a finite number")
+    return min(max(number, -LARGEST_GAMMA), LARGEST_GAMMA)
 
 
 def constant(value: float = 1.0) -> ScalingRule:

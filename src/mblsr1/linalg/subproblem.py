@@ -130,7 +130,7 @@ def solve_trust_region(B: SpectralMatrix, g: Array, radius: float) -> TrustRegio
         if units is None:
             return problem.refine(problem.solve(radius), radius)
         inner = problem.in_units(units)
-        return _in_old_units(inner.refine(inner.solve(units.radius), units.radius), units)
+        return _in_old_units(inner.refine(inner.solve(units.radius), units.radius), units, inner.lam_min)
 
 
 class Subproblem:
@@ -196,7 +196,8 @@ class Subproblem:
         units = self.units(radius)
         if units is None:
             return self._solve(radius)
-        return _in_old_units(self.in_units(units)._solve(units.radius), units)
+        inner = self.in_units(units)
+        return _in_old_units(inner._solve(units.radius), units, inner.lam_min)
 
     def _solve(self, radius: float) -> TrustRegionSolution:
         target = radius / self.g_norm if self.g_norm > 0.0 else radius
@@ -326,13 +327,15 @@ class Subproblem:
         return TrustRegionSolution(p, sigma, min(change, 0.0), root.on_boundary, root.hard_case, norm, min(slope, 0.0))
 
 
-def _in_old_units(sol: TrustRegionSolution, units: Units) -> TrustRegionSolution:
+def _in_old_units(sol: TrustRegionSolution, units: Units, lam_min: float) -> TrustRegionSolution:
+    """Turn back from units in which B's least eigenvalue is `lam_min`: what sigma has above -lam_min is g over p."""
     of_p = units.p_on_boundary if sol.on_boundary else units.p
-    slope = ldexp(sol.slope, units.g + of_p)
-    along_p = ldexp(sol.sigma * sol.norm * sol.norm, units.g - units.p + 2 * of_p)
+    slope, below = ldexp(sol.slope, units.g + of_p), max(-lam_min, 0.0)
+    parts = (below, units.g - units.p), (sol.sigma - below, units.g - of_p)
+    along_p = sum(ldexp(sigma * sol.norm * sol.norm, power + 2 * of_p) for sigma, power in parts)
     return sol._replace(
-        p=times_power(sol.p, of_p), norm=ldexp(sol.norm, of_p), sigma=ldexp(sol.sigma, units.g - units.p),
-        slope=slope, model_change=0.5 * slope - 0.5 * along_p,
+        p=times_power(sol.p, of_p), norm=ldexp(sol.norm, of_p), sigma=max(sum(ldexp(*part) for part in parts), 0.0),
+        slope=slope, model_change=min(0.5 * slope - 0.5 * along_p, 0.0),
     )  # fmt: skip
 
 

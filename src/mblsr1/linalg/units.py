@@ -20,7 +20,7 @@ __all__ = ["Units", "ldexp", "times_power", "units_of"]
 #: ||g|| and the radius up to this, or down to its inverse, have products that are finite: in float64, in float32.
 _ORDINARY = (1e140, 1e35)
 #: Greatest exponents of B and of the radius in the new units: there too squares are finite.
-_MOST_CURVATURE, _MOST_RADIUS = 400, 500
+_MOST_CURVATURE, _MOST_RADIUS = 400, 460
 
 
 class Units(NamedTuple):

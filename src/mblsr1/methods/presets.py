@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mblsr1.checks import integer, real
+from mblsr1.checks import flag, integer, real
 from mblsr1.linalg import scaling as scaling_rules
+from mblsr1.linalg.metric import checked_metric
 from mblsr1.linalg.scaling import ScalingRule
+from mblsr1.methods.names import unknown_option
 from mblsr1.methods.sr1_trust_region import Regime, Rules, SR1State, StepRule, sr1_trust_region
 from mblsr1.problem import Oracle
 from mblsr1.rules import metric as metric_rules
@@ -183,16 +185,16 @@ class Options:
         for name, (text, test) in _RANGES.items():
             real(name, getattr(self, name), text, test)
         for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: must be one of {', '.join(map(repr, allowed))}, got {getattr(self, name)!r}")
-        for name in ("check_both", "interpolate", "absolute", "ratio_reset", "anneal"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}: must be True or False, got {getattr(self, name)!r}")
-        if not callable(self.scaling):
-            raise TypeError(f"scaling: must be a gamma rule such as mblsr1.scaling.ceiling(), got {self.scaling!r}")
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value in allowed):
+                raise ValueError(f"{name}: must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        for name in _FLAGS:
+            object.__setattr__(self, name, flag(name, getattr(self, name)))
+        scaling_rules.check_rule(self.scaling)
         self._check_metric()
         self._check_sizes()
         self._check_combinations()
+        self._check_effect()
         self._use_python_numbers()
 
     def _use_python_numbers(self) -> None:
@@ -209,13 +211,13 @@ class Options:
             most = WHOLE_MEMORY if self.memory is None else self.memory
             if self.restart_memory > most:
                 raise ValueError(f"restart_memory: must be None or in [0, memory={most}], got {self.restart_memory!r}")
-        if not callable(self.check_size) and self.check_size != "all":
+        if not callable(self.check_size) and not (isinstance(self.check_size, str) and self.check_size == "all"):
             integer("check_size", self.check_size, 1, ', "all" or a function of the batch size')
 
     def _check_metric(self) -> None:
         if self.blocks is not None:
             object.__setattr__(self, "blocks", metric_rules.checked_shapes(self.blocks))
-        if self.metric is not None and not callable(self.metric):
+        if self.metric is not None and (not callable(self.metric) or self.metric in _METRIC_RULES):
             raise TypeError(f"metric: must be None or a rule such as mblsr1.metric.diagonal(), got {self.metric!r}")
         if self.metric is not None and self.blocks is not None:
             raise ValueError("metric: must be None where blocks are given, which stand for metric.kronecker(blocks)")
@@ -243,12 +245,23 @@ class Options:
                 f'be > 0 or mixing="convex"; got sgd_weight={self.sgd_weight!r}, momentum=0.0'
             )
 
+    def _check_effect(self) -> None:
+        """Refuse a value that was chosen but has no effect beside the others."""
+        by_search = self.globalization == "line-search"
+        for idle, names, needed in (
+            (not by_search, ("learning_rate", "descent_tolerance", "armijo"), 'globalization="line-search"'),
+            (by_search and self.overlap > 0.0, ("overlap",), 'globalization="trust-region"'),
+        ):
+            for name in names if idle else ():
+                value = getattr(self, name)
+                if value != _DEFAULTS[name]:
+                    raise ValueError(f"{name}: must be left as it is without {needed}, got {value!r}")
+
     def replace(self, **changes: Any) -> Options:
         """Return a copy with some fields changed; an unknown field is a TypeError."""
-        unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(self)})
-        if unknown:
-            known = ", ".join(f.name for f in dataclasses.fields(self))
-            raise TypeError(f"{unknown[0]}: unknown option; the options are {known}")
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in sorted(set(changes) - set(known)):
+            raise unknown_option(name, known)
         return dataclasses.replace(self, **changes)
 
     @classmethod
@@ -271,6 +284,16 @@ class Options:
             check_size="all",
         ).replace(**changes)  # fmt: skip
 
+
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Options)}
+_FLAGS = ("check_both", "interpolate", "absolute", "ratio_reset", "anneal")
+#: Rules without their brackets.
+_METRIC_RULES: tuple[Any, ...] = (
+    metric_rules.identity,
+    metric_rules.fixed,
+    metric_rules.diagonal,
+    metric_rules.kronecker,
+)
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "restart_tolerance": ("", lambda x: True),
@@ -347,7 +370,8 @@ def mb_lsr1(options: Options | None = None, whole: bool = False) -> Method:
 def _metric_rule(o: Options) -> MetricRule:
     if o.blocks is not None:
         return metric_rules.kronecker(o.blocks)
-    return metric_rules.identity() if o.metric is None else o.metric
+    rule = metric_rules.identity() if o.metric is None else o.metric
+    return lambda w: checked_metric(rule(w))
 
 
 def _pair_rule(o: Options) -> PairRule:
