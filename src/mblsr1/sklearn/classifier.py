@@ -11,9 +11,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
-from mblsr1.sklearn.model import ROWS, Model
+from mblsr1.sklearn.model import ROWS, Model, checked_weights
 from mblsr1.sklearn.network import Floats, Network, logistic, softmax
 from mblsr1.sklearn.training import Data
 
@@ -113,10 +113,10 @@ class MBLSR1Classifier(ClassifierMixin, Model):  # type: ignore[misc]
             Where a parameter or an array is unusable.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, **ROWS)
+        X, y = validate_data(self, X, y, reset=not self._goes_on(), **ROWS)
         check_classification_targets(y)
         classes = np.unique(y)
-        if self.warm_start and hasattr(self, "classes_") and not np.array_equal(classes, self.classes_):
+        if self._goes_on() and not np.array_equal(classes, self.classes_):
             raise ValueError(f"y: has the classes {classes}, but the fit to go on with has {self.classes_}")
         data = self._data(X, y, classes, sample_weight)
         return self._train(data, self._classifying(), data[1])  # type: ignore[no-any-return]
@@ -140,9 +140,11 @@ class MBLSR1Classifier(ClassifierMixin, Model):  # type: ignore[misc]
         if isinstance(self.class_weight, str):
             raise ValueError(f"class_weight: must be None or a dict with partial_fit, got {self.class_weight!r}")
         classes = self._all_classes(classes)
-        X, y = validate_data(self, X, y, reset=not hasattr(self, "coefs_"), **ROWS)
+        goes_on = hasattr(self, "coefs_")
+        X, y = validate_data(self, X, y, reset=not goes_on, **ROWS)
         check_classification_targets(y)
-        return self._step(self._data(X, y, classes, sample_weight), self._classifying())  # type: ignore[no-any-return]
+        data = self._data(X, y, classes, sample_weight)
+        return self._step(data, self._classifying(), goes_on)  # type: ignore[no-any-return]
 
     def _all_classes(self, classes: Any) -> NDArray[Any]:
         known: Any = getattr(self, "classes_", None)
@@ -159,26 +161,36 @@ class MBLSR1Classifier(ClassifierMixin, Model):  # type: ignore[misc]
             raise ValueError(f"y: must have at least two classes, got one class {classes}")
         if not np.isin(y, classes).all():
             raise ValueError(f"y: has the labels {np.setdiff1d(y, classes)}, which are not in classes={classes}")
-        weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        weights = checked_weights(sample_weight, X)
         codes = np.searchsorted(classes, y)
         if self.class_weight is not None:
-            factors = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=weights)
-            weights = (weights * factors[codes]).astype(X.dtype)
+            weights = (weights * self._factors(y, classes, weights)[codes]).astype(X.dtype)
+            if not weights.any():
+                raise ValueError("class_weight: must be > 0 for the class of one sample at least, got zeros")
         self.classes_ = classes
         return X, codes, weights
+
+    def _factors(self, y: NDArray[Any], classes: NDArray[Any], weights: Floats) -> Floats:
+        """Return the factor of each class."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factors = compute_class_weight(self.class_weight, classes=classes, y=y, sample_weight=weights)
+        if not (np.isfinite(factors).all() and (factors >= 0.0).all()):
+            given = "'balanced' and a class of no weight" if self.class_weight == "balanced" else self.class_weight
+            raise ValueError(f"class_weight: must be finite and >= 0 for each class, got {given}")
+        return np.asarray(factors)
 
     def _classifying(self) -> Network:
         k = len(self.classes_)
         return self._network(1, logistic) if k == 2 else self._network(k, softmax)
 
-    def _keep(self, network: Network, w: Floats) -> Any:
+    def _keep(self, network: Network, w: Floats) -> None:
         """With a score for each class only their differences count: their mean is made 0, which lowers the penalty."""
         if len(self.classes_) > 2:
             w = w.copy()
             W, b = network.unpack(w)[-2:]
             W -= W.mean(axis=1, keepdims=True)
             b -= b.mean()
-        return super()._keep(network, w)
+        super()._keep(network, w)
 
     def _score_of(self, scores: Floats, targets: Any, weights: Floats) -> float:
         return float(accuracy_score(targets, _code(scores), sample_weight=weights))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mblsr1.checks import integer, positive, real, share
 from mblsr1.sklearn.network import Floats, Loss, Network, squared
 from mblsr1.sklearn.training import Data, Patience, step_on_chunk, train
 
-__all__ = ["ROWS", "Model"]
+__all__ = ["ROWS", "Model", "checked_weights"]
 
 #: What X may be.
 ROWS: dict[str, Any] = {"accept_sparse": "csr", "dtype": (np.float64, np.float32)}
@@ -32,6 +33,11 @@ class Model(BaseEstimator):  # type: ignore[misc]
 
     _shift: Any = 0.0
     _scale: Any = 1.0
+    #: Pairs and radius of the last chunk; the pairs kept and the dtype they were made with.
+    _state: Any = None
+    _state_kind: Any = None
+    #: Samples without which a validation set has no score.
+    _fewest_scored = 1
 
     def __init__(
         self,
@@ -77,6 +83,8 @@ class Model(BaseEstimator):  # type: ignore[misc]
         for name in ("early_stopping", "warm_start"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise TypeError(f"{name}: must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.verbose, (bool, np.bool_, numbers.Integral)):
+            raise TypeError(f"verbose: must be True, False or an int, got {self.verbose!r}")
 
     def _options(self, network: Network, **more: Any) -> dict[str, Any]:
         """Fields of Options; the metric is told which weights form a matrix where there is a hidden layer."""
@@ -96,9 +104,13 @@ class Model(BaseEstimator):  # type: ignore[misc]
     def _generator(self) -> np.random.Generator:
         return np.random.default_rng(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
+    def _goes_on(self) -> bool:
+        """Whether `fit` starts from the weights of the last one."""
+        return bool(self.warm_start) and hasattr(self, "coefs_")
+
     def _start(self, network: Network, rng: np.random.Generator, dtype: Any, go_on: bool) -> Floats:
         """Weights of the last fit where it is to be gone on with, else new ones."""
-        if not (go_on and hasattr(self, "coefs_")):
+        if not go_on:
             return network.start(rng, dtype)
         parts = self._parts()
         parts[-2:] = parts[-2] / self._scale, (parts[-1] - self._shift) / self._scale
@@ -112,18 +124,17 @@ class Model(BaseEstimator):  # type: ignore[misc]
     def _train(self, data: Data, network: Network, labels: Any = None) -> Any:
         """Fit the network to rows, targets and weights; `labels` stratify the validation set."""
         rng = self._generator()
-        w = self._start(network, rng, data[0].dtype, self.warm_start)
+        w = self._start(network, rng, data[0].dtype, self._goes_on())
         n_first = len(data[2]) if network.is_linear else _BATCH
         options = self._options(network, batch_size=n_first if _is_auto(self.batch_size) else self.batch_size)
         data, patience = self._with_patience(data, network, labels, rng, options["batch_size"])
-        X, targets, weights = data
-        data = X, targets, (weights / weights.mean(dtype=np.float64)).astype(X.dtype)
-        w, passes = train(network, w, data, rng, int(self.max_iter), options, patience, self.verbose)
+        w, passes = train(network, w, _of_mean_one(data), rng, int(self.max_iter), options, patience, self.verbose)
+        self._keep(network, w)
         self.loss_curve_, self.n_iter_ = passes.losses, len(passes.losses)
         self.validation_scores_ = passes.scores if self.early_stopping else None
         self.best_validation_score_ = max(passes.scores, default=None) if self.early_stopping else None
         self._state = None
-        return self._keep(network, w)
+        return self
 
     def _with_patience(
         self, data: Data, network: Network, labels: Any, rng: np.random.Generator, batch_size: int
@@ -132,8 +143,7 @@ class Model(BaseEstimator):  # type: ignore[misc]
         tol = self._gtol(network)
         if not self.early_stopping:
             return data, Patience(None, tol, self.n_iter_no_change) if batch_size < len(data[2]) else None
-        seed = int(rng.integers(np.iinfo(np.int32).max))
-        split = train_test_split(*data, test_size=self.validation_fraction, random_state=seed, stratify=labels)
+        split = self._split(data, labels, int(rng.integers(np.iinfo(np.int32).max)))
         X, targets, weights = split[1::2]
 
         def score(w: Floats) -> float:
@@ -141,25 +151,50 @@ class Model(BaseEstimator):  # type: ignore[misc]
 
         return tuple(split[::2]), Patience(score, tol, self.n_iter_no_change)
 
-    def _step(self, data: Data, network: Network) -> Any:
-        """Make one step on a chunk."""
-        rng = self._generator()
-        w = self._start(network, rng, data[0].dtype, True)
-        memory = _STREAM_MEMORY if self.memory is None else self.memory
-        options = self._options(network, batch_size=len(data[2])) | {"memory": memory}
-        result = step_on_chunk(network, w, data, rng, getattr(self, "_state", None), options)
-        self.loss_curve_ = [*getattr(self, "loss_curve_", []), float(result.fun)]
-        self.n_iter_, self._state = len(self.loss_curve_), result.state
-        return self._keep(network, result.x)
+    def _split(self, data: Data, labels: Any, seed: int) -> list[Any]:
+        """Rows, targets and weights of the training and of the validation set, in turn."""
+        share = self.validation_fraction
+        try:
+            split = train_test_split(*data, test_size=share, random_state=seed, stratify=labels)
+        except ValueError as error:
+            raise ValueError(f"validation_fraction: {share!r} of {len(data[2])} samples: {error}") from error
+        if len(split[-1]) < self._fewest_scored:
+            raise ValueError(
+                f"validation_fraction: must set {self._fewest_scored} samples aside at least, got {share!r} of "
+                f"{len(data[2])}"
+            )
+        if not (split[-2].any() and split[-1].any()):
+            raise ValueError("sample_weight: must be > 0 for samples of the training and of the validation set")
+        return list(split)
 
-    def _keep(self, network: Network, w: Floats) -> Any:
+    def _step(self, data: Data, network: Network, go_on: bool) -> Any:
+        """Make one step on a chunk, from where the last one ended or from new weights."""
+        rng = self._generator()
+        w = self._start(network, rng, data[0].dtype, go_on)
+        memory = _STREAM_MEMORY if self.memory is None else int(self.memory)
+        options = self._options(network, batch_size=len(data[2])) | {"memory": memory}
+        kind = memory, w.dtype
+        state = self._state if go_on and self._state_kind == kind else None
+        result = step_on_chunk(network, w, _of_mean_one(data), rng, state, options)
+        self._keep(network, result.x)
+        self.loss_curve_ = [*getattr(self, "loss_curve_", []), float(result.fun)]
+        self.n_iter_, self._state, self._state_kind = len(self.loss_curve_), result.state, kind
+        self.validation_scores_ = self.best_validation_score_ = None
+        return self
+
+    def _keep(self, network: Network, w: Floats) -> None:
+        """Take over the weights, in the unit of the targets."""
         parts = [p.copy() for p in network.unpack(w)]
-        parts[-2:] = ((p * self._scale).astype(p.dtype) for p in parts[-2:])
-        parts[-1] = (parts[-1] + self._shift).astype(parts[-1].dtype)
+        with np.errstate(over="ignore"):
+            parts[-2:] = ((p * self._scale).astype(p.dtype) for p in parts[-2:])
+            parts[-1] = (parts[-1] + self._shift).astype(parts[-1].dtype)
+        if not all(np.isfinite(p).all() for p in parts[-2:]):
+            raise ValueError(f"y: the weights in its unit are too large for {parts[-1].dtype}; scale X or y")
         self.coefs_, self.intercepts_ = parts[::2], parts[1::2]
+        for name in ("coef_", "intercept_"):
+            self.__dict__.pop(name, None)  # of another kind of model
         if network.is_linear:
             self.coef_, self.intercept_ = parts[0].T, parts[1]
-        return self
 
     def _parts(self) -> list[Floats]:
         return [part for layer in zip(self.coefs_, self.intercepts_, strict=True) for part in layer]
@@ -171,6 +206,19 @@ class Model(BaseEstimator):  # type: ignore[misc]
 
     def _score_of(self, scores: Floats, targets: Any, weights: Floats) -> float:
         raise NotImplementedError
+
+
+def checked_weights(sample_weight: Any, X: Any) -> Floats:
+    """Weights (n,) >= 0 of the dtype of X; ones where none are given."""
+    weights: Floats = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+    if not weights.any():
+        raise ValueError("sample_weight: must be > 0 for one sample at least, got only zeros")
+    return weights
+
+
+def _of_mean_one(data: Data) -> Data:
+    X, targets, weights = data
+    return X, targets, (weights / weights.mean(dtype=np.float64)).astype(X.dtype)
 
 
 def _is_auto(value: Any) -> bool:

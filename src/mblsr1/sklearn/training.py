@@ -101,20 +101,26 @@ def train(
     n = len(data[2])
     first = min(options["batch_size"], n)  # evaluated at the start
     passes = Passes(n, first, patience, verbose)
-    budget = first + max_iter * n
+    # on all samples a step is a pass, however often it is re-solved
+    budget = {"max_steps": max_iter} if first == n else {"max_samples": first + max_iter * n}
     result = minimize(
-        network.loss_and_gradient, True, w, sampler, rng=rng, max_samples=budget, callback=passes,
-        largest_share=1.0, **options,
-    )  # fmt: skip
+        network.loss_and_gradient, True, w, sampler, rng=rng, callback=passes, largest_share=1.0, **budget, **options
+    )
     passes.close(result.x)
-    _warn(result, max_iter, passes.stopped)
+    if not (passes.stopped or _has_converged(result, options["gtol"])):
+        _warn(result, max_iter)
     return (result.x if passes.best is None else passes.best), passes
 
 
-def _warn(result: OptimizeResult, max_iter: int, stopped: bool) -> None:
-    if result.status == Status.CONVERGED or stopped or (result.status == Status.NO_PROGRESS and _at_rounding(result)):
-        return
-    if result.status == Status.SAMPLE_BUDGET:
+def _has_converged(result: OptimizeResult, gtol: float) -> bool:
+    """Whether the end is a minimum; after the last step on all samples the driver does not look any more."""
+    if result.status == Status.STEP_BUDGET:
+        return _array.norm(result.jac) <= gtol
+    return result.status == Status.CONVERGED or (result.status == Status.NO_PROGRESS and _at_rounding(result))
+
+
+def _warn(result: OptimizeResult, max_iter: int) -> None:
+    if result.status in (Status.STEP_BUDGET, Status.SAMPLE_BUDGET):
         text = f"max_iter={max_iter} passes over the data are used up; raise max_iter or tol, or scale the features"
     else:
         text = f"{result.message}; scale the features"
