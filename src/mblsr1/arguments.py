@@ -17,6 +17,7 @@ from mblsr1.sampling import Sampler
 from mblsr1.types import Method
 
 __all__ = [
+    "DRIVER_OPTIONS",
     "check_budgets",
     "check_functions",
     "check_whole_set",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 #: Options that a method other than MB-LSR1 obeys.
-_DRIVER_OPTIONS = {"averaging", "batch_size", "check_every", "gtol", "steps_per_batch"}
+DRIVER_OPTIONS = {"averaging", "batch_size", "check_every", "gtol", "steps_per_batch"}
 
 
 def checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Options:
@@ -39,11 +40,11 @@ def checked_options(method: Any, options: Any, changes: dict[str, Any]) -> Optio
     if method is not None:
         if not isinstance(method, Method):
             raise TypeError(f"method: must be None or a Method such as mblsr1.sgd(0.1), got {type(method).__name__}")
-        foreign = sorted(set(changes) - _DRIVER_OPTIONS)
+        foreign = sorted(set(changes) - DRIVER_OPTIONS)
         if foreign:
             raise ValueError(
                 f"{foreign[0]}: is an option of MB-LSR1; method {method.name!r} obeys "
-                f"{', '.join(sorted(_DRIVER_OPTIONS))}"
+                f"{', '.join(sorted(DRIVER_OPTIONS))}"
             )
     return checked
 

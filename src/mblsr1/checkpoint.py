@@ -28,7 +28,7 @@ from mblsr1._array import Array
 
 __all__ = ["CheckpointFile", "State", "from_tree", "load_state", "packed", "save_state", "to_tree", "unpacked"]
 
-_FORMAT = 2
+_FORMAT = 3
 #: The array in a file that holds its header.
 _HEADER = "mblsr1"
 
@@ -118,11 +118,6 @@ def load_state(path: str | os.PathLike[str]) -> State:
     Parameters
     ----------
     path : str or path-like
-
-    Returns
-    -------
-    State
-        For `state` of `minimize` and `iterate`.
 
     Raises
     ------

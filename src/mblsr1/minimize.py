@@ -70,7 +70,8 @@ def minimize(
         ``callback(step)`` after each step; StopIteration or a true return value stops the run. ``step.x`` is the run's
         own memory, in NumPy read-only.
     state : State, optional
-        ``result.state`` of an earlier run with the same functions and options: continue it bit for bit.
+        ``result.state`` of an earlier run with the same functions and options: continue it bit for bit. With
+        another batch size, or a set of another size, the batches start anew.
     disp : bool
         Show a progress bar with loss, radius and batch size.
     hvp : callable, optional
@@ -79,8 +80,9 @@ def minimize(
         File that the run writes, whole or not at all, every `checkpoint_every` seconds, at its start and at its end.
         Where the file is there at the start the run goes on from it (not from `state`), and all budgets count from
         the first start: the same call, made again after it was killed, ends with the result of the uninterrupted
-        one, bit for bit, history included. A call that had ended returns its result again, unless the budget
-        that ended it has been changed. The file belongs to one run at a time.
+        one, bit for bit, history included. A call that had ended returns its result again, unless it would go on
+        now: with another budget, a smaller gtol, or a callback that does not stop it. Other options, another set
+        or dtype are refused. The file belongs to one run at a time.
     checkpoint_every : float, optional
         Seconds, >= 0; 0 writes after every step.
     **changes

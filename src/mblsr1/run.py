@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from scipy.optimize import OptimizeResult
 
 from mblsr1 import _array, _reduction
 from mblsr1._array import Array
 from mblsr1.arguments import (
+    DRIVER_OPTIONS,
     check_budgets,
     check_functions,
     check_whole_set,
@@ -22,10 +22,11 @@ from mblsr1.arguments import (
     size_of,
 )
 from mblsr1.batches import Batches
-from mblsr1.checkpoint import State, from_tree, packed, to_tree, unpacked
+from mblsr1.checkpoint import State
 from mblsr1.checks import stops
 from mblsr1.methods.presets import mb_lsr1
 from mblsr1.problem import CHUNK, GRADIENT, BudgetSpent, Counts, Oracle, OverlapOracle, Problem
+from mblsr1.resuming import content, restore, settings_of, snapshot, take_up
 from mblsr1.rules.averaging import added
 from mblsr1.rules.batch import checked_size, counted, fixed, initial_check_state, sample_size
 from mblsr1.rules.exit import ExitState, exit_check
@@ -127,6 +128,7 @@ class Run:
         self.inner: Any = self.method.init(self.w)
         size = self.options.batch_size if self.n_samples is None else min(self.options.batch_size, self.n_samples)
         self.check = initial_check_state(size)
+        self.settings = settings_of(self.options, None if method is None else DRIVER_OPTIONS, self.n_samples, self.w)
         if method is None and (self.n_samples is None or size < self.n_samples):
             sample_size(self.options.check_size, size, self.n_samples)  # a rule of the user: tried once
         self.exit = ExitState()
@@ -138,15 +140,14 @@ class Run:
         self.problem = Problem(fun, None if grad is True else grad, hvp, w0, self.sampler is not None, self.counts)
         self.batches = Batches(self.problem, self.sampler, self.rng, self.method.overlap, self.options.steps_per_batch)
         self.problem.over_whole_set(self.n_samples, self.batches.chunks)
-        if state is not None:
-            self._restore(state)
+        restore(self, state, "state" if saved is None else "checkpoint")
         self.keep_history = keep_history
         self.history: dict[str, list[float]] = {name: [] for name in (*_FIRST, *_COLUMNS, *_LAST)}
         self._begin(max_steps, max_samples)
         if saved is None:
             self._save()
         elif "run" in saved:
-            self._take_up(saved["run"], max_samples)
+            take_up(self, saved["run"], max_samples)
 
     def _begin(self, max_steps: Any, max_samples: Any) -> None:
         """Set what belongs to this call: budgets, and what is known of its iterates."""
@@ -330,6 +331,9 @@ class Run:
         }
         for name, value in scalars.items() if self.keep_history else ():
             self.history.setdefault(name, []).append(value)
+        return self._step_at(scalars)
+
+    def _step_at(self, scalars: dict[str, float]) -> Step:
         return Step(self, scalars, _array.shown(_array.reshape(self.w, self.problem.shape)))
 
     def _ask(self, step: Step) -> None:
@@ -341,6 +345,14 @@ class Run:
             stop = True
         if _reduction.somewhere(stops(stop)) and self.status is None:
             self.status = Status.STOPPED
+
+    def stops_again(self) -> bool:
+        """Ask the callback once more about the last step that the history has."""
+        last = {name: column[-1] for name, column in self.history.items() if column}
+        if last:
+            self._ask(self._step_at(last))
+        stopped, self.status = self.status is not None, None
+        return stopped
 
     def result(self) -> Result:
         """Collect what the run leaves."""
@@ -395,94 +407,9 @@ class Run:
 
     def snapshot(self, copy: bool) -> State:
         """Everything that a later run needs, as a tree."""
-        tree = {
-            "method": self.method.name,
-            "shape": list(self.problem.shape),
-            "step": self.step,
-            "w": self.w,
-            "inner": self.inner,
-            "check": self.check,
-            "exit": self.exit,
-            "average": self.average,
-            "counts": self.counts,
-            "rng": self.rng.bit_generator.state,
-            "batches": self.batches.to_saved(self.check.size),
-            "known": self.known if self.batches.serves_on(self.check.size) else None,
-        }
-        return State(to_tree(tree, copy))
-
-    def _restore(self, state: State) -> None:
-        if not isinstance(state, State):
-            raise TypeError(f"state: must be result.state, step.state or from load_state, got {type(state).__name__}")
-        tree = state.tree
-        lacking = sorted({"method", *self.snapshot(copy=False).tree} - set(tree))
-        if lacking:
-            raise ValueError(f"state: lacks {lacking[0]!r}; it must be result.state, step.state or from load_state")
-        if tree["method"] != self.method.name or tuple(tree["shape"]) != self.problem.shape:
-            raise ValueError(
-                f"state: is of method {tree['method']!r} and shape {tuple(tree['shape'])}, this run is "
-                f"{self.method.name!r} with w0 of shape {self.problem.shape}"
-            )
-        self.w = _array.adopt(tree["w"], self.w)
-        self.step = int(tree["step"])
-        self.inner = from_tree(self.inner, tree["inner"], self.w)
-        self.check = from_tree(self.check, tree["check"], self.w)
-        self.exit = from_tree(self.exit, tree["exit"], self.w)
-        self.average = from_tree(self.average, tree["average"], self.w)
-        self.counts.restore(tree["counts"])
-        self._take_generator(tree["rng"])
-        self.batches.rng = self.rng
-        self.batches.restore(tree["batches"], self.check.size, self.w)
-        known = tree["known"]
-        if known is not None and known["g"] is not None:
-            self.known = Point(self.w, known["f"], _array.adopt(known["g"], self.w))
-        self.rng.bit_generator.state = tree["rng"]
-
-    def _take_generator(self, saved: Mapping[str, Any]) -> None:
-        """Go on with the kind of generator that the state was made with."""
-        kind = getattr(np.random, str(saved["bit_generator"]), None)
-        if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):
-            raise ValueError(f"state: needs a bit generator of NumPy, got {saved['bit_generator']!r}")
-        if type(self.rng.bit_generator) is not kind:
-            self.rng = np.random.Generator(kind())
+        return snapshot(self, copy)
 
     def _save(self, state: State | None = None, together: bool = True) -> None:
         """Write the checkpoint, where there is one: the state, and what only this call knows."""
-        if self.file is None:
-            return
-        state = self.snapshot(copy=False) if state is None else state
-        run = {
-            "first_step": self.first_step,
-            "start": self.counts.start,
-            "status": None if self.status is None else int(self.status),
-            "budgets": self.budgets,
-            "good": self._saved_point(self.good),
-            "end": None if self.end is None else {"at": self._saved_point(self.end[0]), "counts": self.end[1]},
-            "history": packed(self.history) if self.keep_history else None,
-        }
-        self.file.save({"state": state.tree, "run": run}, together)
-
-    def _take_up(self, saved: Mapping[str, Any], max_samples: float | None) -> None:
-        """Go on as the call that wrote the checkpoint; one that had ended has ended, unless a budget is another now."""
-        self.first_step = int(saved["first_step"])
-        self.counts.limit(max_samples, int(saved["start"]))
-        self.first_cost = self.counts.start / 3
-        self.good = self._point_of(saved["good"])
-        if saved["history"] is not None:
-            self.history = unpacked(saved["history"])
-        by_budget = saved["status"] in (Status.STEP_BUDGET, Status.SAMPLE_BUDGET)
-        if saved["status"] is None or (by_budget and saved["budgets"] != self.budgets):
-            return
-        self.status = Status(saved["status"])
-        if saved["end"] is not None:
-            at = self._point_of(saved["end"]["at"])
-            self.end = None if at is None else (at, saved["end"]["counts"])
-
-    def _saved_point(self, point: Point | None) -> dict[str, Any] | None:
-        return None if point is None else {"w": None if point.w is self.w else point.w, "f": point.f, "g": point.g}
-
-    def _point_of(self, saved: Mapping[str, Any] | None) -> Point | None:
-        if saved is None:
-            return None
-        w, g = (None if saved[name] is None else _array.adopt(saved[name], self.w) for name in "wg")
-        return Point(self.w if w is None else w, float(saved["f"]), g)
+        if self.file is not None:
+            self.file.save(content(self, self.snapshot(copy=False) if state is None else state), together)

@@ -104,7 +104,7 @@ def test_a_run_that_had_ended_returns_its_result_again_without_a_call(steps, tmp
         path = tmp_path / str(status)
         whole = run(None, how, checkpoint=path)
         assert whole.status == status
-        again = mblsr1.minimize(never, never, np.full(D, 0.5), checkpoint=path, **quick)
+        again = mblsr1.minimize(never, never, np.full(D, 0.5), checkpoint=path, **how)
         assert_same(whole, again)
 
 
@@ -121,7 +121,8 @@ def test_a_run_that_ended_where_the_loss_is_not_finite_returns_its_result_again(
         fun, breaking, np.full(D, 0.5), sampler, rng=4, max_steps=20, checkpoint=tmp_path / "file", **how
     )
     assert whole.status == 4
-    assert_same(whole, run(sampler, how, max_steps=20, checkpoint=tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match=r"^checkpoint: the run in '.*file' had ended: the loss or the gradient"):
+        assert_same(whole, run(sampler, how, max_steps=20, checkpoint=tmp_path / "file"))
 
 
 @pytest.mark.parametrize("name", ["default", "sgd", "deterministic"])
@@ -370,5 +371,5 @@ def test_bad_arguments(call, arguments, error, text):
 
 def test_another_method_or_shape_is_refused(tmp_path):
     run(N, WAYS["sgd"][1], max_steps=1, checkpoint=tmp_path / "file")
-    with pytest.raises(ValueError, match=r"^state: is of method 'sgd'"):
+    with pytest.raises(ValueError, match=r"^checkpoint: is of method 'sgd'"):
         run(N, WAYS["adam"][1], max_steps=1, checkpoint=tmp_path / "file")

@@ -164,19 +164,25 @@ def test_an_exception_of_the_user_leaves_the_last_good_state(how, sampler, call,
 
 @every_way
 @both_kinds
-def test_an_exception_loses_nothing_of_a_checkpoint(how, sampler, tmp_path):
+@pytest.mark.parametrize("every", [0, 60])
+@pytest.mark.filterwarnings("ignore:checkpoint. the run in .* had ended. no further progress:RuntimeWarning")
+def test_an_exception_within_a_step_goes_back_to_the_last_write(how, sampler, every, tmp_path):
     whole = run(Watched(fun, grad), how, sampler, True, gtol=0.0, max_steps=12)
     for call in (0, 3, 8, 17):
+        made = []
 
         def fail(answer):
             raise Mine
 
+        def callback(step, made=made):
+            made.append(step.step)
+
         path = tmp_path / f"{call}"
-        arguments = {"gtol": 0.0, "max_steps": 12, "checkpoint": path, "checkpoint_every": 0}
+        arguments = {"gtol": 0.0, "max_steps": 12, "checkpoint": path, "checkpoint_every": every}
         try:
-            run(Watched(fun, grad, {call: fail}), how, sampler, True, **arguments)
+            run(Watched(fun, grad, {call: fail}), how, sampler, True, **arguments, callback=callback)
         except Mine:
-            assert path.exists()
+            assert mblsr1.load_state(path).step == (0 if every else len(made))
         again = run(Watched(fun, grad), how, sampler, True, **arguments)
         assert again.x.tobytes() == whole.x.tobytes()
         np.testing.assert_equal(again.history, whole.history)

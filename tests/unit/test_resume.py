@@ -404,7 +404,7 @@ FOREIGN = {
     "no header text": lambda path: np.savez(path.open("wb"), mblsr1=np.ones(3)),
     "header of another kind": lambda path: np.savez(path.open("wb"), mblsr1=_header(a=1)),
     "header that is a list": lambda path: np.savez(path.open("wb"), mblsr1=np.frombuffer(b"[1]", dtype=np.uint8)),
-    "an array missing": lambda path: np.savez(path.open("wb"), mblsr1=_header(format=2, numbers={}, arrays=["w"])),
+    "an array missing": lambda path: np.savez(path.open("wb"), mblsr1=_header(format=3, numbers={}, arrays=["w"])),
     "a zip": lambda path: zipfile.ZipFile(path, "w").close(),
 }
 
@@ -420,7 +420,7 @@ def test_a_foreign_file_is_refused(write, tmp_path):
 def test_a_later_format_is_refused(tmp_path):
     with (tmp_path / "later").open("wb") as file:
         np.savez(file, mblsr1=_header(format=99, numbers={}, arrays=[]))
-    with pytest.raises(ValueError, match=r"^path: '.*later' has format 99, this version reads 2"):
+    with pytest.raises(ValueError, match=r"^path: '.*later' has format 99, this version reads 3"):
         mblsr1.load_state(tmp_path / "later")
 
 
