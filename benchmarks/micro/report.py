@@ -133,6 +133,19 @@ TABLES: dict[str, Callable[[list[Row]], str]] = {
     "memory_mapped": plain,
 }
 
+#: Where the rows of a part stand on the page.
+SECTIONS = {
+    "kernels": "Kernels",
+    "subproblem": "Subproblem",
+    "steps": "A step against m, against d, and where the time goes",
+    "torch_lbfgs": "Beside torch.optim.LBFGS",
+    "torch_adapter": "In a training loop",
+    "accuracy": "float32 products",
+    "overhead": "Small problems",
+    "memory": "Memory",
+    "memory_mapped": "Data larger than memory",
+}
+
 
 def targets() -> str:
     """Return every target with what was measured."""
@@ -189,8 +202,13 @@ def blocks() -> dict[str, str]:
 
 
 def machines() -> str:
-    """Return what the parts were measured on, each once."""
-    return "\n\n".join(dict.fromkeys(described(store.load(part)["heading"]) for part in TABLES))
+    """Return what was measured on what: a paragraph a machine, with the sections that are of it where there are two."""
+    sections: dict[str, list[str]] = {}
+    for part in TABLES:
+        sections.setdefault(described(store.load(part)["heading"]), []).append(SECTIONS[part])
+    if len(sections) == 1:
+        return next(iter(sections))
+    return "\n\n".join(f"*{'*, *'.join(names)}*: {machine}" for machine, names in sections.items())
 
 
 def filled(page: str) -> str:

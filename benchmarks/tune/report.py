@@ -313,7 +313,8 @@ def text(found: Table, solved: dict[str, report_deterministic.Results], seeds: i
         summary(found),
         "Late drift of the default (last watched loss over the least one, any seed): " + late_drift(found) + ".",
         "Ablation: final training loss of the default with one element changed, over the default's; geometric mean "
-        "over the tasks on which both were run.",
+        "over the tasks on which both were run. On other tasks some elements are worth less: see the ablation of "
+        "`python -m nox -s experiments`.",
         ablation(found),
         *report_metric.parts(found, collect(1)),
         "### Against first-order methods at their own batch size",

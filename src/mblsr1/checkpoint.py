@@ -119,6 +119,11 @@ def load_state(path: str | os.PathLike[str]) -> State:
     ----------
     path : str or path-like
 
+    Returns
+    -------
+    State
+        For `state` of `minimize` and `iterate`.
+
     Raises
     ------
     TypeError

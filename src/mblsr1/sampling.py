@@ -48,6 +48,11 @@ class IndexSampler:
     ----------
     n : int
         Size of the whole set, >= 1. The batch of size n is ``arange(n)``.
+
+    Raises
+    ------
+    ValueError
+        Where n is not such an int.
     """
 
     def __init__(self, n: int) -> None:
@@ -78,6 +83,13 @@ class ArraySampler:
         Of any array library, or anything with a length that takes an index array (a SciPy
         sparse matrix, a memory-mapped array). Lists, data frames and series become NumPy arrays: rows
         are counted by position, never by label.
+
+    Raises
+    ------
+    ValueError
+        Where there is no array, or their numbers of rows differ.
+    TypeError
+        Where an array has no rows that an index array takes.
 
     Examples
     --------
@@ -121,6 +133,11 @@ class StreamSampler:
     ----------
     draw : callable
         ``draw(size, rng) -> batch``, independent samples at each call.
+
+    Raises
+    ------
+    TypeError
+        Where `draw` is no function.
     """
 
     n_samples: int | None = None
@@ -140,6 +157,13 @@ class LoaderSampler:
         Returns a fresh iterable of batches, a pass over the data; called again when it is
         exhausted. A batch is an array, or a tuple, list or dict of arrays, rows first, all of
         the same form.
+
+    Raises
+    ------
+    TypeError
+        Where `make_loader` is no function.
+    ValueError, TypeError
+        While batches are drawn: where a loader is empty, or its batches are not arrays of equally many rows.
 
     Notes
     -----

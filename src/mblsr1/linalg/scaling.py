@@ -19,6 +19,7 @@ from mblsr1.linalg.pairs import GramBlocks
 
 __all__ = ["LARGEST_GAMMA", "ScalingRule", "ceiling", "check_rule", "constant", "from_below", "gamma_of", "last_pair"]
 
+#: A function of the pairs' inner products (:class:`~mblsr1.linalg.pairs.GramBlocks`) that returns a finite gamma.
 ScalingRule = Callable[[GramBlocks], float]
 
 #: The square of gamma, and sums of k such terms, must not overflow.
@@ -48,7 +49,18 @@ def _bounded(gamma: Any) -> float:
 
 
 def constant(value: float = 1.0) -> ScalingRule:
-    """Return the rule gamma = `value`, with or without pairs (the paper's matrix I at 1)."""
+    """Return the rule gamma = `value`, with or without pairs (the paper's matrix I at 1).
+
+    Parameters
+    ----------
+    value : float
+        Finite; may be negative or zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `value` is no finite number.
+    """
     gamma = real("value", value, "", lambda x: True)
     return lambda blocks: gamma
 
@@ -76,6 +88,16 @@ def from_below(fraction: float = 0.5) -> ScalingRule:
     gamma = `fraction` lambda where lambda > 0 and lambda (2 - `fraction`) elsewhere, so that
     M is positive definite and B >= gamma I: no negative curvature that the pairs do not
     show (origin: Erway, Griffin, Marcia, Omheni). Without pairs gamma is 1.
+
+    Parameters
+    ----------
+    fraction : float
+        In (0, 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `fraction` is outside its range.
     """
     fraction = real("fraction", fraction, " in (0, 1)", lambda x: 0.0 < x < 1.0)
 
@@ -105,6 +127,16 @@ def ceiling(factor: float = 2.0) -> ScalingRule:
 
     With gamma above every observed curvature the SR1 denominators keep their sign.
     Without pairs gamma is 0: the first step is the longest that the radius allows.
+
+    Parameters
+    ----------
+    factor : float
+        > 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where `factor` is outside its range.
     """
     factor = real("factor", factor, " > 1", lambda x: x > 1.0)
 

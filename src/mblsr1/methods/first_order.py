@@ -46,6 +46,11 @@ def sgd(learning_rate: float = 0.01, momentum: float = 0.0) -> Method:
     momentum : float
         In [0, 1).
 
+    Returns
+    -------
+    Method
+        For `minimize`'s `method`.
+
     Raises
     ------
     ValueError, TypeError
@@ -72,6 +77,11 @@ def adam(learning_rate: float = 1e-3, beta_1: float = 0.9, beta_2: float = 0.999
         Weights of the running averages, in [0, 1).
     epsilon : float
         > 0, added to the root of the second average.
+
+    Returns
+    -------
+    Method
+        For `minimize`'s `method`.
 
     Raises
     ------
@@ -105,6 +115,11 @@ def rmsprop(learning_rate: float = 0.01, alpha: float = 0.99, epsilon: float = 1
     epsilon : float
         > 0, added to its root.
 
+    Returns
+    -------
+    Method
+        For `minimize`'s `method`.
+
     Raises
     ------
     ValueError, TypeError
@@ -134,6 +149,11 @@ def svrg(learning_rate: float = 0.01, passes: float = 2.0) -> Method:
     passes : float
         > 0. Samples drawn between two snapshots, in units of the whole set: m = ceil(passes N / batch size) inner
         steps. Johnson and Zhang recommend 2 where the loss is convex and 5 for neural networks.
+
+    Returns
+    -------
+    Method
+        For `minimize`'s `method`.
 
     Raises
     ------

@@ -37,9 +37,6 @@ SAMPLE_MEMORY, WHOLE_MEMORY = 64, 20
 class Options:
     """Settings of MB-LSR1. `Options()` is recommended, `Options.paper()` is the paper as printed.
 
-    Every field is checked on construction; a ValueError or TypeError names the field, the value and
-    the admissible range.
-
     Parameters
     ----------
     memory : None or int >= 0
@@ -125,6 +122,12 @@ class Options:
         then measured in a metric that is learnt from them, `mblsr1.metric.kronecker(blocks)`.
     metric : None or callable
         Another metric, see `mblsr1.metric`. Neither is part of the line search.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On construction: where a field is outside its range, of another type, or at odds with another field. The
+        message names the field, the value and what is allowed.
 
     Examples
     --------
@@ -336,6 +339,16 @@ def mb_lsr1(options: Options | None = None, whole: bool = False) -> Method:
         The default is ``Options()``.
     whole : bool
         Whether every batch will be the whole set; decides the memory where the options leave it open.
+
+    Returns
+    -------
+    Method
+        For `minimize`'s `method`. A named tuple: ``_replace(batch_rule=...)`` puts in another rule for the batch.
+
+    Raises
+    ------
+    ValueError
+        At the start of a run, where the blocks of `options` do not add up to w.
     """
     o = Options() if options is None else options
     overlap = 0.0 if o.globalization == "line-search" else o.overlap

@@ -58,6 +58,11 @@ def s_lsr1(
     skip_tolerance : float
         In [0, 1). A pair is left out where ``|s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||``.
 
+    Returns
+    -------
+    Method
+        For `minimize`'s `method`.
+
     Raises
     ------
     ValueError, TypeError

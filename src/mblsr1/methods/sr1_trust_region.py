@@ -40,14 +40,34 @@ StepRule = Callable[[Oracle, Point, SR1State], tuple[Trial, Carried]]
 
 
 class Regime(NamedTuple):
-    """How steps are made and the radius moves, on batches of one kind."""
+    """How steps are made and the radius moves, on batches of one kind.
+
+    Attributes
+    ----------
+    step : callable
+        ``(oracle, point, state) -> (trial, carried)``.
+    radius : RadiusRule
+        How the radius follows the ratio.
+    """
 
     step: StepRule
     radius: RadiusRule
 
 
 class Rules(NamedTuple):
-    """The replaceable parts: `noisy` for batches that are a sample, `whole` for the whole set."""
+    """The replaceable parts of a method in a trust region.
+
+    Attributes
+    ----------
+    noisy, whole : Regime
+        Steps and radius on batches that are a sample, and on the whole set.
+    pairs : callable
+        Which pairs are kept, such as `mblsr1.rules.pairs.classic()`.
+    batch : callable
+        How the batch grows, such as `mblsr1.rules.batch.progress_check()`.
+    metric : callable
+        See `mblsr1.metric`; the default is M = I.
+    """
 
     noisy: Regime
     whole: Regime
@@ -57,7 +77,24 @@ class Rules(NamedTuple):
 
 
 def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules, overlap: float = 0.0) -> Method:
-    """Return the method made of these rules; MB-LSR1, L-SSR1-TR and the default differ in nothing else."""
+    """Return the method made of these rules; MB-LSR1, L-SSR1-TR and the default differ in nothing else.
+
+    Parameters
+    ----------
+    name : str
+        Kept in states: one that another method wrote is refused.
+    memory : int
+        >= 0: pairs kept.
+    initial_radius : float
+        > 0, within [1e-10, 1e2] max(1, ||w_0||).
+    rules : Rules
+    overlap : float
+        Share of a batch that the next one evaluates again, for steps that need it.
+
+    Returns
+    -------
+    Method
+    """
 
     def init(w: Array) -> SR1State:
         radius = rules.noisy.radius.init(initial_radius, max(1.0, _array.norm(w)), _array.eps(w))

@@ -13,8 +13,9 @@ from mblsr1._array import Array
 from mblsr1.checks import integer, real
 from mblsr1.linalg.metric import IDENTITY, Fixed, Kronecker, KroneckerSettings, Metric
 
-__all__ = ["MetricRule", "checked_shapes", "diagonal", "fixed", "identity", "kronecker"]
+__all__ = ["MetricRule", "diagonal", "fixed", "identity", "kronecker"]
 
+#: A function of the start w (d,) that returns the metric of a run, an object with the methods of `Metric`.
 MetricRule = Callable[[Array], Metric]
 Shape = tuple[int, ...]
 
@@ -33,6 +34,11 @@ def fixed(of_gradient: Callable[[Array], Array], to_step: Callable[[Array], Arra
         v -> C^-1 v for a vector (d,) of the caller's library.
     to_step : callable, optional
         v -> C^-T v, (d,) as well; the default is `of_gradient`, for C = M^(1/2), which is symmetric.
+
+    Returns
+    -------
+    MetricRule
+        For `metric` of `minimize` and `Options`.
 
     Raises
     ------
@@ -64,7 +70,12 @@ def diagonal(**settings: Any) -> MetricRule:
     Parameters
     ----------
     **settings
-        Of `KroneckerSettings`: exponent, memory, every, floor, stride.
+        Of `mblsr1.linalg.metric.KroneckerSettings`: exponent, memory, every, floor, stride.
+
+    Returns
+    -------
+    MetricRule
+        For `metric` of `minimize` and `Options`.
 
     Raises
     ------
@@ -88,7 +99,12 @@ def kronecker(blocks: Sequence[Shape | int], **settings: Any) -> MetricRule:
         Shapes of the arrays that make up w, in order; (a, b, c, ...) is a matrix of a rows, as a convolution's kernel
         (out, in, height, width) is; a vector, (a,) or a, has a diagonal.
     **settings
-        Of `KroneckerSettings`: exponent, memory, every, floor, largest_side, stride.
+        Of `mblsr1.linalg.metric.KroneckerSettings`: exponent, memory, every, floor, largest_side, stride.
+
+    Returns
+    -------
+    MetricRule
+        For `metric` of `minimize` and `Options`.
 
     Raises
     ------

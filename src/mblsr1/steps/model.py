@@ -28,7 +28,15 @@ _FORGET, _ERROR_RANGE, _ADVANTAGE = 0.8, (1e-4, 1e4), 0.3
 
 
 def sr1_model(scaling: ScalingRule, skip_tolerance: float) -> ModelBuilder:
-    """Return the builder of the SR1 matrix; a pair that it cannot use is not stored."""
+    """Return the builder of the SR1 matrix; a pair that it cannot use is not stored.
+
+    Parameters
+    ----------
+    scaling : callable
+        gamma rule, see `mblsr1.scaling`, for B0 = gamma I.
+    skip_tolerance : float
+        In [0, 1). A pair is skipped where ``|s'(y - Bs)| < skip_tolerance ||s|| ||y - Bs||``.
+    """
 
     def build(memory: PairMemory, g: Array) -> Subproblem:
         accept = _sr1(memory, scaling, skip_tolerance).accepts if memory.pending is not None else None
