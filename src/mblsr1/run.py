@@ -339,11 +339,12 @@ class Run:
     def _ask(self, step: Step) -> None:
         if not self.asks:
             return
-        try:
-            stop = None if self.callback is None else self.callback(step)
-        except StopIteration:
-            stop = True
-        if _reduction.somewhere(stops(stop)) and self.status is None:
+        with _reduction.raised_on_all():
+            try:
+                stop = self.callback is not None and stops(self.callback(step))
+            except StopIteration:
+                stop = True
+        if _reduction.somewhere(stop) and self.status is None:
             self.status = Status.STOPPED
 
     def stops_again(self) -> bool:

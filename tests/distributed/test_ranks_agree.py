@@ -141,6 +141,23 @@ def test_a_callback_that_stops_one_rank_stops_all(ways, alone):
     assert len(set(found)) == 1
 
 
+@pytest.mark.parametrize(("answer", "kind"), [(None, OSError), (np.ones(3), TypeError)])
+def test_an_exception_of_a_callback_on_one_rank_stops_all(answer, kind):
+    def program(comm):
+        def callback(step):
+            if answer is None and step.step == 2:
+                raise OSError("no such disk")
+            return answer
+
+        return run(comm, callback=callback if comm.rank == 1 else None)
+
+    first, second, third = run_on(3, program)
+    assert type(second) is kind
+    for error in (first, third):
+        assert type(error) is RankError
+        assert str(error) == f"rank 1: {kind.__name__}: {second}"
+
+
 def test_without_callbacks_nothing_is_exchanged_for_them():
     def program(comm):
         result = run(comm, max_steps=4)
@@ -150,7 +167,7 @@ def test_without_callbacks_nothing_is_exchanged_for_them():
 
     assert len({asked - quiet for quiet, asked, _ in run_on(2, program)}) == 1
     ((quiet, asked, same), _) = run_on(2, program)
-    assert (asked - quiet, same) == (4, True)
+    assert (asked - quiet, same) == (8, True)
 
 
 # --- the functions of the reduction --------------------------------------------------------------
