@@ -1166,6 +1166,10 @@ def test_minimize_takes_a_callback_that_stops_and_refuses_what_it_cannot_train()
         adapter.minimize(model.parameters(), mean_loss, 10)
     with pytest.raises(TypeError, match="loss: must be a function"):
         adapter.minimize(model, None, 10)
+    with pytest.raises(TypeError, match="callback: must be None or a callable, got int"):
+        adapter.minimize(model, mean_loss, 10, callback=3)
+    with pytest.raises(TypeError, match="blocks: must be True or False, got None"):
+        adapter.minimize(model, mean_loss, 10, blocks=None)
     assert torch.equal(vector(model), result.x)
 
 

@@ -12,7 +12,7 @@ from mblsr1.methods.presets import Options
 from mblsr1.torch.closures import check_closure
 from mblsr1.torch.draws import check_model
 
-__all__ = ["Group", "check_call", "check_model_of", "check_state", "loop_is_the_callers"]
+__all__ = ["Group", "check_blocks", "check_call", "check_model_of", "check_state", "loop_is_the_callers"]
 
 _NO_RATE = "MBLSR1 has no learning rate for a scheduler to change: its radius follows the ratio"
 
@@ -42,6 +42,12 @@ def check_model_of(parameters: list[Tensor], model: Any) -> None:
     own = set(map(id, model.parameters()))
     if own and not any(id(p) in own for p in parameters):
         raise ValueError(f"model: must be the module of these parameters, got a {type(model).__name__} that has none")
+
+
+def check_blocks(blocks: Any) -> None:
+    """Raise a TypeError where the parameters' shapes are neither to be used nor not."""
+    if not isinstance(blocks, bool):
+        raise TypeError(f"blocks: must be True or False, got {blocks!r}; shapes are for options=Options(blocks=...)")
 
 
 def check_call(closure: Any, batch_size: Any) -> None:

@@ -12,12 +12,14 @@ from scipy.optimize import OptimizeResult
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mblsr1.arguments import check_functions
 from mblsr1.minimize import Step
 from mblsr1.minimize import minimize as minimize_vector
 from mblsr1.sampling import LoaderSampler, Sampler, checked_sampler
 from mblsr1.torch.closures import checked_loss
 from mblsr1.torch.draws import Batch, Draws, check_model
 from mblsr1.torch.flat import FlatParameters, check_memory, trainable
+from mblsr1.torch.given import check_blocks
 
 __all__ = ["minimize"]
 
@@ -77,6 +79,8 @@ def minimize(
     check_model(model)
     if not callable(loss):
         raise TypeError(f"loss: must be a function loss(model, batch), got {type(loss).__name__}")
+    check_blocks(blocks)
+    check_functions(loss, True, None, callback)
     parameters = trainable(list(model.parameters())) or _none()
     check_memory(list(model.parameters()))
     flat = FlatParameters(parameters)

@@ -19,7 +19,7 @@ from mblsr1.torch.closures import Evaluation
 from mblsr1.torch.course import Course
 from mblsr1.torch.draws import Batch, Draws, frozen_statistics
 from mblsr1.torch.flat import FlatParameters, check_memory, check_parameters, trainable
-from mblsr1.torch.given import Group, check_call, check_model_of, check_state, loop_is_the_callers
+from mblsr1.torch.given import Group, check_blocks, check_call, check_model_of, check_state, loop_is_the_callers
 from mblsr1.torch.saved import from_saved, to_saved
 
 __all__ = ["MBLSR1"]
@@ -103,10 +103,7 @@ class MBLSR1(torch.optim.Optimizer):
             integer("n_samples", n_samples, 1)
         if planned_samples is not None:
             real("planned_samples", planned_samples, " > 0", lambda x: x > 0.0)
-        if not isinstance(blocks, bool):
-            raise TypeError(
-                f"blocks: must be True or False, got {blocks!r}; shapes are for options=Options(blocks=...)"
-            )
+        check_blocks(blocks)
         self._blocks = blocks
         self._course = Course(self.options, n_samples, planned_samples, checked_rng(rng), Draws(model))
         self._flat: FlatParameters | None = None
