@@ -188,11 +188,10 @@ class CheckpointFile:
     def _read(self, path: Path | None = None) -> dict[str, Any]:
         """The tree in the file, or in one that is to be it, if it is this rank's."""
         tree = _load(self.path if path is None else path, "checkpoint")
-        rank, size = tree.get("rank", (0, 1))
-        if (rank, size) != self._place:
+        rank = tree.get("rank", list(self._place))
+        if rank != list(self._place):
             raise ValueError(
-                f"checkpoint: {os.fspath(self.path)!r} is of rank {rank} of {size}, this is rank {self._place[0]} of "
-                f"{self._place[1]}"
+                f"checkpoint: {os.fspath(self.path)!r} is of [rank, ranks] {rank!r:.60}, this is {list(self._place)}"
             )
         return tree
 
@@ -331,8 +330,11 @@ def _parts(path: Path) -> list[Path]:
 
 def _moment(tree: Mapping[str, Any]) -> int:
     """A number that tells the files of one run apart and grows: the step, and on it whether the run had ended."""
-    status = tree["run"]["status"]
-    return 8 * int(tree["state"]["step"]) + (0 if status is None else 1 + int(status))
+    run, step = tree.get("run"), tree["state"].get("step")
+    status = run.get("status") if isinstance(run, dict) else None
+    if not (isinstance(step, int) and step >= 0 and (status is None or isinstance(status, int))):
+        raise ValueError(f"checkpoint: must be of a step >= 0, got {step!r:.60} with status {status!r:.60}")
+    return 8 * step + (0 if status is None else 1 + status)
 
 
 def _sync_folder(folder: Path) -> None:

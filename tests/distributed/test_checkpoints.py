@@ -12,6 +12,7 @@ from ranks import run_on
 
 import mblsr1
 from mblsr1 import _reduction, checkpoint
+from mblsr1.checkpoint import State
 from mblsr1.distributed import RankError, data_parallel, vectors_in_parts
 
 PROBLEM = problems.logistic(n=120, d=30)
@@ -209,8 +210,8 @@ def test_files_of_other_runs_are_refused_on_all_ranks(tmp_path):
 def test_a_file_of_another_rank_is_refused(tmp_path):
     run_on(2, in_parts, tmp_path)
     found = run_on(2, lambda comm: in_parts(comm, tmp_path, f"run-{1 - comm.rank}.npz"))
-    expect(found, r"checkpoint: '.*' is of rank 1 of 2, this is rank 0 of 2|is of rank 0 of 2, this is rank 1 of 2")
-    with pytest.raises(ValueError, match=r"^checkpoint: '.*' is of rank 1 of 2, this is rank 0 of 1"):
+    expect(found, r"checkpoint: '.*' is of \[rank, ranks\] \[(1, 2\], this is \[0|0, 2\], this is \[1), 2\]")
+    with pytest.raises(ValueError, match=r"^checkpoint: '.*' is of \[rank, ranks\] \[1, 2\], this is \[0, 1\]"):
         mblsr1.minimize(PROBLEM.fun, PROBLEM.grad, PROBLEM.w0[:15], 120, checkpoint=tmp_path / "run-1.npz")
 
 
@@ -220,6 +221,23 @@ def test_a_damaged_file_of_one_rank_is_an_error_on_all(tmp_path):
     first, second = run_on(2, in_parts, tmp_path)
     assert isinstance(second, ValueError)
     expect([first], r"^rank 1: ValueError: checkpoint: '.*run-1.npz' is not a complete state")
+
+
+def test_states_that_were_saved_by_hand_are_gone_on_from(tmp_path, whole):
+    run_on(2, lambda comm: in_parts(comm, tmp_path, max_steps=4))
+    for rank in range(2):
+        path = tmp_path / f"run-{rank}.npz"
+        mblsr1.save_state(path, mblsr1.load_state(path))
+    first, second = run_on(2, lambda comm: in_parts(comm, tmp_path, max_steps=STEPS - 4))
+    assert (first[0], second[0]) == (whole[0][0], whole[1][0])
+
+
+@pytest.mark.parametrize("step", ["x", -1, 2.5, None])
+def test_a_foreign_step_is_refused_on_all_ranks(step, tmp_path):
+    run_on(2, in_parts, tmp_path)
+    tree = mblsr1.load_state(tmp_path / "run-1.npz").tree
+    mblsr1.save_state(tmp_path / "run-1.npz", State({**tree, "step": step}))
+    expect(run_on(2, in_parts, tmp_path), r"checkpoint: must be of a step >= 0, got ")
 
 
 def test_one_file_for_all_is_refused(tmp_path):
