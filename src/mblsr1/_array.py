@@ -19,7 +19,7 @@ import array_api_compat as compat
 import numpy as np
 from numpy.typing import NDArray
 
-from mblsr1 import _kernels, _reduction
+from mblsr1 import _kernels, _reduction, checks
 from mblsr1._kernels import FLOAT32_RUN
 
 Array = Any
@@ -67,7 +67,7 @@ def to_numpy(x: Array) -> NDArray[Any]:
 
 def to_float(x: Array) -> float:
     """Return a real scalar, an array of one element or a number as a Python float."""
-    return float(detached(x))
+    return checks.as_float(detached(x))
 
 
 def is_real_floating(x: Array) -> bool:
@@ -413,7 +413,7 @@ def linear(coefficients: Sequence[float], vectors: Sequence[Array]) -> Array:
     """Return the sum of the vectors times their coefficients, without a temporary where NumPy allows."""
     first = _as_numpy(vectors[0])
     if first is None or first.size <= FLOAT32_RUN:
-        terms = [c * v for c, v in zip(coefficients, vectors, strict=True)]
+        terms = [v if c == 1.0 and len(vectors) > 1 else c * v for c, v in zip(coefficients, vectors, strict=True)]
         return sum(terms[1:], start=terms[0])
     return _like(_kernels.linear(coefficients, [_numpy_of(v) for v in vectors]), vectors[0])
 

@@ -7,7 +7,15 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["flag", "integer", "positive", "real", "share", "stops"]
+__all__ = ["as_float", "flag", "integer", "positive", "real", "share", "stops"]
+
+
+def as_float(value: Any) -> float:
+    """Return `value` as a Python float; an int that no float can hold is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def flag(name: str, value: Any) -> bool:
@@ -25,10 +33,7 @@ def real(name: str, value: Any, allowed: str, test: Callable[[float], bool], kin
     text = f"{name}: must be {kind}{allowed}, got {value!r}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(text)
-    try:
-        number = float(value)
-    except OverflowError:  # an int that no float can hold
-        number = math.inf
+    number = as_float(value)
     if not (math.isfinite(number) and test(number)):
         raise ValueError(text)
     return number

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 import mblsr1
 from mblsr1.linalg.pairs import PairMemory
+from mblsr1.linalg.smoothed import GivenSpectrum
+from mblsr1.linalg.spectrum import Spectrum
 from mblsr1.linalg.subproblem import Subproblem
 
 EPS = float(np.finfo(np.float64).eps)
@@ -822,6 +824,20 @@ def test_a_gradient_in_the_span_of_the_pairs_gives_a_step_in_it(radius):
         sol = mblsr1.solve_trust_region(B, g, radius)
         # the basis is known to some eps, and d = 9 terms are added
         assert np.linalg.norm(V[:, 2:].T @ sol.p) <= 40.0 * EPS * sol.norm
+
+
+def test_of_eigenvalues_that_rounding_cannot_tell_apart_the_hard_case_takes_the_least():
+    memory = PairMemory(np.zeros(3), 2)
+    for row in np.eye(2, 3):
+        memory.push(row, row)
+        memory.project([])
+    T = np.zeros((4, 2))
+    T[0, 0] = T[2, 1] = 1.0
+    B = GivenSpectrum(memory, Spectrum(1.0, np.array([1e-15, -5e-16]), T))
+    sol = mblsr1.solve_trust_region(B, np.array([0.0, 0.0, 1e-3]), 1.0)
+    assert sol.hard_case
+    assert abs(sol.p[1]) == pytest.approx(1.0, rel=1e-6)
+    assert sol.p[0] == 0.0
 
 
 def test_the_direction_of_the_hard_case_is_the_same_each_time():

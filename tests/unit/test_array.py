@@ -158,6 +158,29 @@ def test_combine(xp):
     np.testing.assert_allclose(xp.to_numpy(with_base), c @ rows - 1.5 * base, atol=40 * xp.eps)
 
 
+@pytest.mark.parametrize("d", [3, 5000])
+def test_linear_is_the_sum_in_new_memory(xp, d):
+    a, b = (xp.asarray(np.linspace(-1.0, k, d)) for k in (1.0, 2.0))
+    before = _array.to_numpy(a).copy(), _array.to_numpy(b).copy()
+    for coefficients, vectors, exact in (
+        ([1.0], [a], before[0]),
+        ([1.0, 1.0], [a, b], before[0] + before[1]),
+        ([1.0, -2.0], [a, b], before[0] - 2.0 * before[1]),
+        ([0.5, 1.0, 1.0], [a, b, a], 0.5 * before[0] + before[1] + before[0]),
+    ):
+        out = _array.linear(coefficients, vectors)
+        np.testing.assert_array_equal(_array.to_numpy(out), exact)
+        out = _array.set_row(_array.reshape(out, (1, d)), 0, 0.0 * a)
+        np.testing.assert_array_equal(_array.to_numpy(a), before[0])
+        np.testing.assert_array_equal(_array.to_numpy(b), before[1])
+
+
+def test_a_number_that_no_float_can_hold_is_infinite():
+    assert _array.to_float(10**400) == math.inf
+    assert _array.to_float(-(10**400)) == -math.inf
+    assert _array.to_float(3) == 3.0
+
+
 def test_copy_is_a_copy_and_adopt_too(xp):
     x = xp([1.0, 2.0])
     for y in (_array.copy(x), _array.adopt(x, x)):

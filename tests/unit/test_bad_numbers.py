@@ -534,6 +534,22 @@ def test_a_pair_whose_products_are_lost_to_underflow_is_refused():
     assert not matrix.update(np.array([0.0, 0.0, 1.0]), 1e-146 * np.ones(3))
 
 
+@every_way
+def test_a_loss_that_no_float_can_hold_is_infinite(how):
+    """An int of 400 digits, at every trial or from the start: the run is that with a loss of inf."""
+    for start in (True, False):
+        results = [
+            mblsr1.minimize(
+                lambda w, far=far, start=start: fun(w) if start and (w == 1.0).all() else far,
+                grad, np.ones(D), max_steps=20, gtol=0.0, **how,
+            )
+            for far in (10**400, math.inf)
+        ]  # fmt: skip
+        assert results[0].status == results[1].status
+        np.testing.assert_array_equal(results[0].x, results[1].x)
+        np.testing.assert_array_equal(results[0].fun, results[1].fun)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, "x", None, np.ones(1), True])
 @pytest.mark.parametrize("matrix", ["sr1", "better"])
 def test_a_gamma_rule_that_returns_no_number_is_named(value, matrix):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mblsr1
 from mblsr1 import _array
 from mblsr1.linalg.pairs import NewPair, PairMemory
 from mblsr1.rules import pairs as rules
@@ -204,6 +205,14 @@ def test_what_was_built_from_the_pairs_goes_when_they_change():
     assert memory.matrix == "stale"  # one pair is all there is
     memory.clear()
     assert memory.matrix is None
+
+
+@pytest.mark.parametrize("capacity", [10**9, 10**12, 10**30])
+def test_more_pairs_than_memory_are_named(capacity):
+    with pytest.raises(MemoryError, match=f"^memory: {capacity} pairs of 3 numbers do not fit"):
+        PairMemory(np.zeros(3), capacity)
+    with pytest.raises(MemoryError, match=r"^memory: "):
+        mblsr1.minimize(lambda w: float(w @ w), lambda w: 2.0 * w, np.ones(3), memory=capacity)
 
 
 @pytest.mark.parametrize("pending", [False, True])

@@ -73,8 +73,11 @@ class PairMemory:
     def __init__(self, like: Array, capacity: int) -> None:
         self.capacity = self.limit = capacity
         self.length = _array.length(like)  # the dimension d
-        self.rows = _array.row_buffer(like, 2 * capacity)
-        self.gram = np.zeros((2 * capacity, 2 * capacity))
+        try:
+            self.rows = _array.row_buffer(like, 2 * capacity)
+            self.gram = np.zeros((2 * capacity, 2 * capacity))
+        except (MemoryError, ValueError, OverflowError) as error:  # NumPy's, where a size is beyond all memory
+            raise MemoryError(f"memory: {capacity} pairs of {self.length} numbers do not fit into memory") from error
         self.order: list[int] = []
         self.pending: tuple[Array, Array] | None = None
         self.n_refused = 0
