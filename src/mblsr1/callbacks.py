@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+from mblsr1.checkpoint import writable_path
 from mblsr1.checks import integer, stops
 
 __all__ = ["compose", "csv", "tensorboard"]
@@ -23,7 +24,7 @@ def csv(path: str | os.PathLike[str], append: bool = False) -> _Csv:
     Parameters
     ----------
     path : path
-        File; its first row names the columns, those of ``result.history``.
+        File in a folder that exists; its first row names the columns, those of ``result.history``.
     append : bool
         Go on with a file of an earlier run. Where the run is continued from a `state`, rows of steps that are made
         again are dropped. False writes the file anew.
@@ -31,13 +32,14 @@ def csv(path: str | os.PathLike[str], append: bool = False) -> _Csv:
     Returns
     -------
     callback
-        ``callback(step)``; also a context manager, which closes the file. Each row is on its way to the disk before
-        the next step begins.
+        ``callback(step)`` for one run, or for several that continue each other; also a context manager, which closes
+        the file. Each row is on its way to the disk before the next step begins.
 
     Raises
     ------
     TypeError, ValueError
-        Where `append` is no bool; at the first step, where the columns of the file are not those of this run.
+        Where `path` is no path of a file, or `append` no bool; at the first step, where the file to go on with is of
+        other columns or no CSV file; at a later one, where it is of another run.
 
     Examples
     --------
@@ -50,7 +52,7 @@ def csv(path: str | os.PathLike[str], append: bool = False) -> _Csv:
     """
     if not isinstance(append, bool):
         raise TypeError(f"append: must be True or False, got {append!r}")
-    return _Csv(Path(path), append)
+    return _Csv(writable_path("path", path), append)
 
 
 def tensorboard(writer: Any, every: int = 1, prefix: str = "") -> _TensorBoard:
@@ -98,7 +100,7 @@ def compose(*callbacks: Callback) -> _Composed:
     Returns
     -------
     callback
-        Also a context manager, which closes those that are context managers, the last first.
+        Also a context manager, which enters those that are context managers, and leaves them, the last first.
 
     Raises
     ------
@@ -118,6 +120,8 @@ class _Csv(AbstractContextManager[Any]):
         self._path, self._append = path, append
         self._file: Any = None
         self._writer: Any = None
+        self._names: list[str] = []
+        self._last = -math.inf
         self._closed = False
 
     def __call__(self, step: Any) -> None:
@@ -125,11 +129,23 @@ class _Csv(AbstractContextManager[Any]):
             raise ValueError(f"{self._path} is closed: make a new callback with mblsr1.callbacks.csv")
         if self._file is None:
             self._open(step.scalars)
+        self._check(step)
         self._writer.writerow(step.scalars)
         self._file.flush()
+        self._last = step.step
+
+    def _check(self, step: Any) -> None:
+        """Raise a ValueError where the step is of another run."""
+        if list(step.scalars) != self._names:
+            what = "its columns are those of another method"
+        elif step.step <= self._last:
+            what = f"step {step.step} does not follow step {self._last}"
+        else:
+            return
+        raise ValueError(f"{self._path} is of another run, {what}: make a callback for each with mblsr1.callbacks.csv")
 
     def _open(self, scalars: dict[str, float]) -> None:
-        names = list(scalars)
+        self._names = names = list(scalars)
         kept = self._kept(names, scalars["step"]) if self._append and self._path.exists() else []
         draft = self._path.with_name(self._path.name + ".part")
         with draft.open("w", newline="", encoding="utf-8") as file:
@@ -140,11 +156,15 @@ class _Csv(AbstractContextManager[Any]):
 
     def _kept(self, names: list[str], first: float) -> list[list[str]]:
         """Whole rows of the file before step `first`."""
-        with self._path.open(newline="", encoding="utf-8") as file:
-            found, *rows = list(_csv.reader(file)) or [names]
-        if found != names:
-            raise ValueError(f"append: {self._path} has the columns {', '.join(found)}; this run {', '.join(names)}")
-        return [row for row in rows if len(row) == len(names) and int(row[names.index("step")]) < first]
+        try:
+            with self._path.open(newline="", encoding="utf-8") as file:
+                found, *rows = list(_csv.reader(file)) or [names]
+            if found == names:
+                whole = [row for row in rows if len(row) == len(names)]
+                return [row for row in whole if int(row[names.index("step")]) < first]
+        except (ValueError, _csv.Error) as error:  # other text, or none in UTF-8
+            raise ValueError(f"append: {self._path} is no file of mblsr1.callbacks.csv: {error}") from error
+        raise ValueError(f"append: {self._path} has the columns {', '.join(found)}; this run {', '.join(names)}")
 
     def close(self) -> None:
         """Close the file; a step after that is a ValueError."""
@@ -209,22 +229,30 @@ class _Composed(AbstractContextManager[Any]):
     """Several callbacks as one."""
 
     def __init__(self, callbacks: tuple[Callback, ...]) -> None:
-        self._callbacks = callbacks
+        self._callbacks: tuple[Any, ...] = callbacks
+        self._entered = ExitStack()
 
     def __call__(self, step: Any) -> bool:
         stops = [_asks_to_stop(callback, step) for callback in self._callbacks]
         return any(stops)
 
-    def close(self) -> None:
-        """Close those that are context managers, the last first."""
-        with ExitStack() as stack:
+    def __enter__(self) -> _Composed:
+        with ExitStack() as stack:  # where one cannot be entered, those before it are left
             for callback in self._callbacks:
-                close: Any = getattr(callback, "__exit__", None)
-                if close is not None:
-                    stack.push(close)
+                if isinstance(callback, AbstractContextManager):
+                    stack.enter_context(callback)
+            self._entered = stack.pop_all()
+        return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, *exception: Any) -> bool:
+        return bool(self._entered.__exit__(*exception))
+
+    def close(self) -> None:
+        """Leave the context managers that were entered, and close those that can be, the last first."""
+        with self._entered, ExitStack() as stack:
+            for callback in self._callbacks:
+                if isinstance(callback, AbstractContextManager) and hasattr(callback, "close"):
+                    stack.callback(callback.close)
 
 
 def _asks_to_stop(callback: Callback, step: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult
 
 __all__ = ["plot"]
 
@@ -48,7 +49,8 @@ def plot(results: Any, *, against: str = "n_samples") -> Any:
     Parameters
     ----------
     results : OptimizeResult, sequence of them, or dict of name to OptimizeResult
-        What `minimize` returned; a ``history`` alone will do. Several are compared, a colour each.
+        What `minimize` returned; a ``history`` alone will do. Several are compared, a colour each; from nine on the
+        colours are shades of one scale.
     against : {"n_samples", "step"}
         The horizontal axis: cost in sample-gradients, or steps.
 
@@ -82,10 +84,11 @@ def plot(results: Any, *, against: str = "n_samples") -> Any:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise ImportError("mblsr1.plot needs matplotlib: python -m pip install 'mblsr1[watch]'") from error
-    if against not in _AXES:
+    if not isinstance(against, str) or against not in _AXES:
         raise ValueError(f"against: must be one of {', '.join(map(repr, _AXES))}, got {against!r}")
-    runs = {name: _columns(history) for name, history in _named(results).items()}
-    panels = [panel for panel in _PANELS if any(_has_values(run, panel) for run in runs.values())]
+    names, histories = zip(*_named(results), strict=True)
+    runs = [_columns(history) for history in histories]
+    panels = [panel for panel in _PANELS if any(_has_values(run, panel) for run in runs)]
     rows = max(1, (len(panels) + 1) // 2)
     figure = Figure(figsize=(10.0, 2.6 * rows + 0.3), layout="constrained")
     if not panels:
@@ -98,29 +101,32 @@ def plot(results: Any, *, against: str = "n_samples") -> Any:
         if place >= len(panels) - 2:
             axes.set_xlabel(_AXES[against])
     if len(runs) > 1:
-        handles = [axes.plot([], [], color=_colour(i))[0] for i in range(len(runs))]
-        figure.legend(handles, list(runs), loc="outside upper center", ncols=_in_a_row(runs), frameon=False)
+        handles = [axes.plot([], [], color=colour)[0] for colour in _colours(len(runs))]
+        figure.legend(handles, names, loc="outside upper center", ncols=_in_a_row(names), frameon=False)
     return figure
 
 
-def _named(results: Any) -> dict[str, Mapping[str, Sequence[float]]]:
-    """Histories by name."""
-    if _history(results) is not None:
-        return {"": _history(results)}  # type: ignore[dict-item]
+def _named(results: Any) -> list[tuple[str, Mapping[str, Sequence[float]]]]:
+    """Histories and their names, which need not differ."""
+    history = _history(results)
+    if history is not None:
+        return [("", history)]
+    if isinstance(results, OptimizeResult):
+        raise TypeError("results: must be a result of mblsr1.minimize, got an OptimizeResult without a history")
     if isinstance(results, Mapping):
-        given = {str(name): result for name, result in results.items()}
+        given = [(str(name), result) for name, result in results.items()]
     elif isinstance(results, Sequence) and not isinstance(results, str | bytes):
-        given = {f"run {i + 1}": result for i, result in enumerate(results)}
+        given = [(f"run {i + 1}", result) for i, result in enumerate(results)]
     else:
         raise TypeError(f"results: must be a result, a sequence or a dict of results, got {type(results).__name__}")
     if not given:
         raise ValueError("results: must hold one result at least, got none")
-    found: dict[str, Mapping[str, Sequence[float]]] = {}
-    for name, result in given.items():
+    found = []
+    for name, result in given:
         history = _history(result)
         if history is None:
             raise TypeError(f"results: {name!r} must be a result with a history, got {type(result).__name__}")
-        found[name] = history
+        found.append((name, history))
     return found
 
 
@@ -151,16 +157,16 @@ def _has_values(run: dict[str, Vector], panel: _Panel) -> bool:
     return any(bool(np.isfinite(run.get(name, np.empty(0))).any()) for name, _ in panel.columns)
 
 
-def _draw(axes: Any, panel: _Panel, runs: dict[str, dict[str, Vector]], against: str) -> None:
+def _draw(axes: Any, panel: _Panel, runs: list[dict[str, Vector]], against: str) -> None:
     """All runs in one panel: a colour a run and a style a column, or a colour a column where there is one run."""
-    values = []
-    for i, run in enumerate(runs.values()):
+    values, colours = [], _colours(max(len(runs), len(panel.columns)))
+    for i, run in enumerate(runs):
         for j, (column, label) in enumerate(panel.columns):
             y = run.get(column, np.empty(0))
             y = np.clip(y, *_RATIOS) if panel.scale == "ratio" else y
             if np.isfinite(y).any():
                 values.append(y[np.isfinite(y)])
-                style = {"color": _colour(i), "ls": ("-", "--")[j]} if len(runs) > 1 else {"color": _colour(j)}
+                style = {"color": colours[i], "ls": ("-", "--")[j]} if len(runs) > 1 else {"color": colours[j]}
                 _line(axes, run[against], y, label if i == 0 else None, style)
     _scale(axes, panel.scale, np.concatenate(values))
     axes.set_title(panel.title, loc="left", fontsize=10)
@@ -192,11 +198,13 @@ def _scale(axes: Any, scale: str, values: Vector) -> None:
 
 
 def _line(axes: Any, x: Vector, y: Vector, label: str | None, style: dict[str, Any]) -> None:
-    """One line; a marker where it is one point."""
+    """One line; a marker where a point has no neighbour to draw a line to."""
     if len(y) > _MANY:
         axes.plot(x, y, color=style["color"], lw=0.6, alpha=0.25)
         y = _running_median(y, max(3, len(y) // 50))
-    axes.plot(x, y, lw=1.5, label=label, marker="o" if np.isfinite(y).sum() == 1 else None, **style)
+    finite = np.pad(np.isfinite(y), 1)
+    alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:]).tolist()
+    axes.plot(x, y, lw=1.5, label=label, marker="o" if alone else None, markevery=alone, ms=4.0, **style)
 
 
 def _running_median(y: Vector, width: int) -> Vector:
@@ -217,5 +225,10 @@ def _in_a_row(names: Iterable[str]) -> int:
     return max(1, 100 // (max(map(len, names)) + 8))
 
 
-def _colour(i: int) -> str:
-    return _COLOURS[i % len(_COLOURS)]
+def _colours(n: int) -> list[Any]:
+    """Return n colours that differ."""
+    if n <= len(_COLOURS):
+        return list(_COLOURS[:n])
+    from matplotlib import colormaps  # noqa: PLC0415
+
+    return [tuple(colour) for colour in colormaps["turbo"](np.linspace(0.0, 1.0, n)).tolist()]

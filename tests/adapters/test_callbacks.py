@@ -96,6 +96,59 @@ def test_a_file_of_other_columns(tmp_path, content):
             assert len(rows(path)) == 10
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", "step"])
+def test_a_file_that_is_not_of_a_run(tmp_path, content):
+    path = tmp_path / "run.csv"
+    if content == "step":
+        with mblsr1.callbacks.csv(path) as log:
+            run(callback=log, max_steps=2)
+        content = path.read_bytes().replace(b"\n2,", b"\ntwo,")
+    path.write_bytes(content)
+    with (
+        mblsr1.callbacks.csv(path, append=True) as log,
+        pytest.raises(ValueError, match=r"append: .*run\.csv is no file of mblsr1\.callbacks\.csv: "),
+    ):
+        run(callback=log)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_callback_is_of_one_run(tmp_path):
+    path = tmp_path / "run.csv"
+    with mblsr1.callbacks.csv(path) as log:
+        first = run(callback=log, max_steps=3)
+        with pytest.raises(ValueError, match=r"run\.csv is of another run, step 1 does not follow step 3"):
+            run(callback=log)
+        with pytest.raises(ValueError, match=r"run\.csv is of another run, its columns are those of another method"):
+            mblsr1.minimize(
+                PROBLEM.fun, PROBLEM.grad, PROBLEM.w0, mblsr1.ArraySampler(*PROBLEM.data), callback=log,
+                method=mblsr1.s_lsr1(4), max_steps=10,
+            )  # fmt: skip
+        run(callback=log, state=first.state, max_steps=2)
+    assert [row["step"] for row in rows(path)] == list("12345")
+
+
+def test_some_of_the_steps(tmp_path):
+    with mblsr1.callbacks.csv(tmp_path / "run.csv") as log:
+        run(callback=lambda step: log(step) if step.step % 4 == 1 else None)
+    assert [row["step"] for row in rows(tmp_path / "run.csv")] == ["1", "5", "9"]
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "text"),
+    [
+        ("missing/run.csv", ValueError, "path: must be a file in a folder that exists, got .*run.csv"),
+        ("", ValueError, "path: must be a file in a folder that exists"),
+        (None, TypeError, "path: must be the path of a file, got None"),
+        (3, TypeError, "path: must be the path of a file, got 3"),
+    ],
+)
+def test_paths_that_are_refused(tmp_path, path, error, text):
+    with pytest.raises(error, match=text):
+        mblsr1.callbacks.csv(tmp_path / path if isinstance(path, str) else path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_closed_is_closed(tmp_path):
     logs = mblsr1.callbacks.csv(tmp_path / "run.csv"), tensorboard(Writer())
     for log in logs:
@@ -212,6 +265,53 @@ def test_all_are_closed_even_where_the_run_raises(tmp_path):
         with pytest.raises(ValueError, match="is closed"):
             run(callback=log)
     assert len(rows(tmp_path / "b.csv")) == 1
+
+
+class Member:
+    """A context manager that writes down what happens to it."""
+
+    def __init__(self, name, seen, fails=False):
+        self.name, self.seen, self.fails = name, seen, fails
+
+    def __call__(self, step):
+        self.seen.append((self.name, step))
+
+    def __enter__(self):
+        if self.fails:
+            raise OSError(self.name)
+        self.seen.append((self.name, "enter"))
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.seen.append((self.name, kind))
+        return kind is KeyError
+
+
+def test_members_are_entered_and_left_as_in_a_stack_of_with_blocks():
+    seen = []
+    a, b = Member("a", seen), Member("b", seen)
+    with pytest.raises(RuntimeError), compose(a, print, b):
+        raise RuntimeError
+    assert seen == [("a", "enter"), ("b", "enter"), ("b", RuntimeError), ("a", RuntimeError)]
+    seen.clear()
+    with compose(a, b):
+        raise KeyError  # b swallows it
+    assert seen[2:] == [("b", KeyError), ("a", None)]
+    seen.clear()
+    with pytest.raises(OSError, match="c"), compose(a, Member("c", seen, fails=True), b):
+        pytest.fail("the block is not entered")
+    assert seen == [("a", "enter"), ("a", OSError)]
+    seen.clear()
+    compose(a, b).close()
+    assert seen == []
+
+
+def test_close_without_a_block(tmp_path):
+    log = mblsr1.callbacks.csv(tmp_path / "run.csv")
+    both = compose(compose(log), print)
+    both.close()
+    with pytest.raises(ValueError, match="is closed"):
+        run(callback=log)
 
 
 @pytest.mark.parametrize(

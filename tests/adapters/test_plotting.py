@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from problems import logistic
+from scipy.optimize import OptimizeResult
 
 import mblsr1
 from mblsr1.plotting import _columns, _running_median
@@ -106,6 +107,34 @@ def test_several_runs(several, tmp_path):
     assert names == (["default", "SGD", "none"] if several is dict else ["run 1", "run 2", "run 3"])
 
 
+def test_points_without_a_neighbour_have_a_marker(tmp_path):
+    """Lines are drawn between neighbours alone: [1, nan, 3, nan, 5, 6] shows two points and a line."""
+    nan = np.nan
+    history = {"step": range(6), "n_samples": range(6), "loss": [1.0] * 6, "rho": [1.0, nan, 3.0, nan, 0.5, 0.6]}
+    loss, ratio = (axes.lines[0] for axes in drawn(mblsr1.plot(history), tmp_path).axes)
+    assert (ratio.get_marker(), ratio.get_markevery()) == ("o", [0, 2])
+    assert loss.get_marker() == "None"
+    one = mblsr1.plot({name: column[:1] for name, column in history.items()}).axes[0].lines[0]
+    assert (one.get_marker(), one.get_markevery()) == ("o", [0])
+
+
+def test_names_may_be_the_same_in_print(tmp_path):
+    result = whole(max_steps=3)
+    figure = drawn(mblsr1.plot({1: result, "1": result}), tmp_path)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1", "1"]
+    assert len(figure.axes[0].lines) == 2
+
+
+@pytest.mark.parametrize("n", [2, 8, 9, 20])
+def test_runs_have_a_colour_each(n, tmp_path):
+    figure = drawn(mblsr1.plot([whole(max_steps=2)] * n), tmp_path)
+    colours = {matplotlib.colors.to_hex(line.get_color()) for line in figure.axes[0].lines}
+    assert len(colours) == n
+    assert [line.get_color() for line in figure.legends[0].get_lines()] == [
+        line.get_color() for line in figure.axes[0].lines
+    ]
+
+
 def test_the_curvature_is_that_of_the_model():
     """SR1 finds a quadratic's matrix in as many steps as it has dimensions; then it is p'Hp / p'p."""
     H, at = np.diag([1.0, 3.0, 10.0]), [np.ones(3)]
@@ -144,6 +173,12 @@ def test_the_running_median():
         ("run", TypeError, "got str"),
         ([], ValueError, "results: must hold one result at least"),
         ({"a": {"x": 1}}, TypeError, "results: 'a' must be a result with a history, got dict"),
+        (
+            OptimizeResult(x=1),
+            TypeError,
+            r"results: must be a result of mblsr1\.minimize, got an OptimizeResult without",
+        ),
+        ([OptimizeResult(x=1)], TypeError, "results: 'run 1' must be a result with a history, got OptimizeResult"),
         ([None], TypeError, "results: 'run 1' must be a result with a history, got NoneType"),
     ],
 )
@@ -152,9 +187,10 @@ def test_results_that_are_refused(results, error, text):
         mblsr1.plot(results)
 
 
-def test_an_axis_that_is_refused():
-    with pytest.raises(ValueError, match="against: must be one of 'n_samples', 'step', got 'time'"):
-        mblsr1.plot(whole(max_steps=3), against="time")
+@pytest.mark.parametrize("against", ["time", ["step"], None])
+def test_an_axis_that_is_refused(against):
+    with pytest.raises(ValueError, match="against: must be one of 'n_samples', 'step', got "):
+        mblsr1.plot(whole(max_steps=3), against=against)
 
 
 def test_nothing_heavy_is_imported_and_pyplot_stays_out():
