@@ -142,7 +142,7 @@ def solve(problem: Mesh, with_metric: bool) -> Row:
 
 
 def draw(rows: dict[str, list[Row]]) -> None:
-    """Steps against unknowns; an open marker where `MOST_STEPS` were not enough."""
+    """Steps against unknowns; a hollow marker where `MOST_STEPS` were not enough."""
     _, axes = pyplot.subplots(figsize=(6.4, 4.0), layout="constrained")
     for (name, some), marker, colour in zip(rows.items(), "osos", ("C0", "C0", "C1", "C1"), strict=True):
         reached = [row for row in some if row.steps]
@@ -150,7 +150,10 @@ def draw(rows: dict[str, list[Row]]) -> None:
         axes.plot([row.n for row in reached], [row.steps for row in reached], **style)
         missed = [row.n for row in some if not row.steps]
         axes.scatter(missed, [MOST_STEPS] * len(missed), marker=marker, edgecolors=colour, facecolors="none")
-    axes.set(xscale="log", yscale="log", xlabel="unknowns", ylabel=f"steps to a gradient of {TOLERANCE:g}")
+    axes.scatter([], [], marker="s", edgecolors="grey", facecolors="none", label=f"hollow: over {MOST_STEPS:,} steps")
+    power = round(-np.log10(TOLERANCE))
+    axes.set(xscale="log", yscale="log", xlabel="unknowns")
+    axes.set_ylabel(f"steps until the gradient is $10^{power}$ times smaller")
     axes.grid(alpha=0.3)
     axes.legend()
     pyplot.show()
