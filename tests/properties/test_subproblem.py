@@ -515,6 +515,17 @@ def exact_diagonal_solution(lam, g, radius, mp):
     return p, sigma, change
 
 
+def of_axes(lam, gamma, d):
+    """B with exactly these eigenvalues along the first axes, gamma along the others."""
+    memory = PairMemory(np.zeros(d), max(1, lam.size))
+    for row in np.eye(lam.size, d):
+        memory.push(row, row)
+        memory.project([])
+    T = np.zeros((2 * memory.capacity, lam.size))
+    T[2 * np.arange(lam.size), np.arange(lam.size)] = 1.0
+    return GivenSpectrum(memory, Spectrum(gamma, lam, T))
+
+
 @st.composite
 def extreme_cases(draw):
     """Curvatures of one sign or both, and 0, up to 1e140 in size; ||g|| and radius from the least to the largest."""
@@ -536,6 +547,7 @@ def extreme_cases(draw):
 @example((np.zeros(0), -1.0, np.array([1e-300, 0.0]), 1e10))
 @example((np.zeros(0), -1.0, np.array([1e300, 1e300]), 1e-10))
 @example((np.array([3.0]), 0.0, np.array([-0.8, -0.6]), 1e300))
+@example((np.array([0.0, 0.0]), 1e10, np.array([-0.8, -0.6, -0.5]), 0.9))
 @example((np.array([3.0]), -1.0, np.array([-0.8, -0.6]), 1e300))
 @example((np.array([-2.0e140]), 1e140, np.array([1e-320, -1e-320]), 1e300))
 def test_numbers_of_any_size_against_many_digits(case):
@@ -543,11 +555,8 @@ def test_numbers_of_any_size_against_many_digits(case):
     mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed")
     lam, gamma, g, radius = case
     assume((g != 0.0).any() and radius > 0.0)
-    S = np.eye(lam.size, g.size)
-    B = mblsr1.LSR1(S, lam[:, None] * S, gamma)
-    assert B.n_skipped == 0
     with np.errstate(all="ignore"):
-        sol = mblsr1.solve_trust_region(B, g, radius)
+        sol = mblsr1.solve_trust_region(of_axes(lam, gamma, g.size), g, radius)
     values = [*lam, *[gamma] * (g.size - lam.size)]
     with mpmath.mp.workdps(2200):
         p, sigma, change = exact_diagonal_solution(values, g, radius, mpmath.mp)
@@ -827,13 +836,7 @@ def test_a_gradient_in_the_span_of_the_pairs_gives_a_step_in_it(radius):
 
 
 def test_of_eigenvalues_that_rounding_cannot_tell_apart_the_hard_case_takes_the_least():
-    memory = PairMemory(np.zeros(3), 2)
-    for row in np.eye(2, 3):
-        memory.push(row, row)
-        memory.project([])
-    T = np.zeros((4, 2))
-    T[0, 0] = T[2, 1] = 1.0
-    B = GivenSpectrum(memory, Spectrum(1.0, np.array([1e-15, -5e-16]), T))
+    B = of_axes(np.array([1e-15, -5e-16]), 1.0, 3)
     sol = mblsr1.solve_trust_region(B, np.array([0.0, 0.0, 1e-3]), 1.0)
     assert sol.hard_case
     assert abs(sol.p[1]) == pytest.approx(1.0, rel=1e-6)
