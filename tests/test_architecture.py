@@ -26,7 +26,7 @@ OUTER: dict[str, set[str]] = {f"torch/{name}.py": {"torch"} for name in OF_TORCH
     "plotting.py": set(), "callbacks.py": {"torch"},
 }  # fmt: skip
 #: Host numbers: k x k matrices, index arrays, files, the demonstration's own network; and the kernels of NumPy vectors.
-HOST_NUMBERS = ("linalg/", "sampling.py", "checkpoint.py", "demo.py", "_kernels.py", "_reduction.py")
+HOST_NUMBERS = ("linalg/", "sampling.py", "checkpoint.py", "state_file.py", "demo.py", "_kernels.py", "_reduction.py")
 #: Elsewhere NumPy is the random generator and the precision of a float, never a function of a vector.
 SCALARS_ALONE = {"random", "finfo", "float64"}
 LIBRARIES = {"array_api_compat", "torch", "jax", "cupy", "array_api_strict"}

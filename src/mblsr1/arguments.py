@@ -10,10 +10,11 @@ import numpy as np
 
 from mblsr1 import _array
 from mblsr1._array import Array
-from mblsr1.checkpoint import CheckpointFile, writable_path
+from mblsr1.checkpoint import CheckpointFile
 from mblsr1.checks import real
 from mblsr1.methods.presets import Options
 from mblsr1.sampling import Sampler
+from mblsr1.state_file import writable_path
 from mblsr1.types import Method
 
 __all__ = [

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from mblsr1.checkpoint import writable_path
 from mblsr1.checks import integer, stops
+from mblsr1.state_file import writable_path
 
 __all__ = ["compose", "csv", "tensorboard"]
 

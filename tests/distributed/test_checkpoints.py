@@ -11,7 +11,7 @@ import pytest
 from ranks import run_on
 
 import mblsr1
-from mblsr1 import _reduction, checkpoint
+from mblsr1 import _reduction, state_file
 from mblsr1.checkpoint import State
 from mblsr1.distributed import RankError, data_parallel, vectors_in_parts
 
@@ -118,7 +118,7 @@ def test_a_first_file_that_one_rank_cannot_write_is_an_error_on_all(tmp_path, mo
 @pytest.mark.parametrize("write", [0, 1, 4, STEPS])
 def test_ranks_that_are_killed_while_they_write_go_on_alike(place, write, tmp_path, monkeypatch, whole):
     """`write` files are whole on all ranks; of the next, none, that of rank 0, or both have their name."""
-    real, left = checkpoint._put, [write, write]
+    real, left = state_file.put, [write, write]
 
     def put(part, path):
         rank = int("run-1" in path.name)
@@ -130,7 +130,7 @@ def test_ranks_that_are_killed_while_they_write_go_on_alike(place, write, tmp_pa
         real(part, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_put", put)
+        patch.setattr(state_file, "put", put)
         assert run_on(2, in_parts, tmp_path) == ["killed"] * 2
     assert len(files(tmp_path)) >= 2
     assert run_on(2, in_parts, tmp_path) == whole
@@ -139,7 +139,7 @@ def test_ranks_that_are_killed_while_they_write_go_on_alike(place, write, tmp_pa
 
 @pytest.mark.parametrize("cut", [0.0, 0.5, 0.9])
 def test_a_file_that_is_cut_off_on_one_rank_is_no_step_of_all(cut, tmp_path, monkeypatch, whole):
-    real, left = checkpoint._written, [4, 4]
+    real, left = state_file.written, [4, 4]
 
     def written(path, tree):
         rank = int("run-1" in path.name)
@@ -152,7 +152,7 @@ def test_a_file_that_is_cut_off_on_one_rank_is_no_step_of_all(cut, tmp_path, mon
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_written", written)
+        patch.setattr(state_file, "written", written)
         assert run_on(2, in_parts, tmp_path) == ["killed"] * 2
     assert len(files(tmp_path)) == 4
     assert run_on(2, in_parts, tmp_path) == whole

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mblsr1
-from mblsr1 import checkpoint
+from mblsr1 import checkpoint, state_file
 from mblsr1.checkpoint import State
 
 N, D = 40, 5
@@ -160,9 +160,9 @@ def test_iterate_goes_on_too_and_keeps_no_history(tmp_path):
 def test_it_is_written_when_the_time_has_come_alone(tmp_path, monkeypatch):
     now, written = [0.0], []
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
-    real = checkpoint._write
+    real = state_file.write
     monkeypatch.setattr(
-        checkpoint, "_write", lambda path, tree: written.append(tree["state"]["step"]) or real(path, tree)
+        state_file, "write", lambda path, tree: written.append(tree["state"]["step"]) or real(path, tree)
     )
 
     def callback(step):

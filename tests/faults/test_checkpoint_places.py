@@ -121,9 +121,9 @@ def test_no_advice_to_allow_pickles_reaches_the_user(content, tmp_path):
 
 
 def test_a_file_whose_state_is_no_tree_is_refused(tmp_path):
-    from mblsr1 import checkpoint
+    from mblsr1 import state_file
 
-    checkpoint._write(tmp_path / "file", {"state": 5})
+    state_file.write(tmp_path / "file", {"state": 5})
     with pytest.raises(ValueError, match=r"^path: '.*file' is not a complete state of mblsr1 \(it holds no state\)"):
         mblsr1.load_state(tmp_path / "file")
     mblsr1.save_state(tmp_path / "file", State({"a": 1}))

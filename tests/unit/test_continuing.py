@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mblsr1
-from mblsr1 import Options, checkpoint
+from mblsr1 import Options, state_file
 from mblsr1.checkpoint import State
 
 N, D = 60, 6
@@ -289,7 +289,7 @@ def tree():
 def test_foreign_content_is_refused_by_name(change, tree, tmp_path):
     foreign = copy.deepcopy(tree)
     change(foreign)
-    checkpoint._write(tmp_path / "file", {"state": foreign})
+    state_file.write(tmp_path / "file", {"state": foreign})
     for argument, how in (
         ("state", {"state": State(foreign)}),
         ("state", {"state": mblsr1.load_state(tmp_path / "file")}),
@@ -304,9 +304,9 @@ def test_foreign_content_is_refused_by_name(change, tree, tmp_path):
 @pytest.mark.parametrize("value", [..., "x", -1])
 def test_foreign_content_of_a_checkpoint_is_refused_by_name(name, value, tmp_path):
     run(batch_size=16, max_steps=5, checkpoint=tmp_path / "file")
-    content = checkpoint._load(tmp_path / "file", "checkpoint")
+    content = state_file.load(tmp_path / "file", "checkpoint")
     _set("run", name, value)(content)
-    checkpoint._write(tmp_path / "file", content)
+    state_file.write(tmp_path / "file", content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         if name == "budgets" and value is not ...:
