@@ -82,7 +82,6 @@ class Trial(NamedTuple):
     achieved: float = 0.0
     on_boundary: bool = False
     radius: float = NAN
-    share: float = 1.0  # of the radius that this step was allowed (annealing)
     sigma: float = NAN
     alpha: float = 0.0
     slope: float = NAN

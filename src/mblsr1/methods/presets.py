@@ -399,12 +399,11 @@ def _overlapping(o: Options) -> StepRule:
     build = _builder(o, o.sample_matrix)
 
     def step(oracle: Oracle, point: Point, state: SR1State) -> tuple[Trial, Carried]:
-        delta = state.radius.delta
-        share = annealed(oracle.share_spent) if o.anneal else 1.0
+        delta = annealed(state.radius.delta, oracle.share_spent) if o.anneal else state.radius.delta
         trial, mean = overlap_step(
-            oracle, point, state.memory, share * delta, state.carried, o.gradient_memory, build, state.metric
+            oracle, point, state.memory, delta, state.carried, o.gradient_memory, build, state.metric
         )
-        return trial._replace(radius=delta, share=share), mean
+        return trial._replace(radius=state.radius.delta), mean
 
     return step
 

@@ -108,8 +108,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
         state = state._replace(carried=carried, n_restarts=state.n_restarts + trial.restarted)
         if trial.point is None:
             return _stay(state, point, trial, oracle.is_full)
-        judged = trial._replace(s_norm=trial.s_norm / trial.share)  # beside the whole radius, which the rule moves
-        radius = regime.radius.update(state.radius.with_delta(trial.radius), judged, oracle.is_full)  # line 8
+        radius = regime.radius.update(state.radius.with_delta(trial.radius), trial, oracle.is_full)  # line 8
         fill = _filler(oracle, trial.point, rng, state.metric)
         restarted = rules.pairs(state.memory, trial, fill)  # line 9
         failures = _failures(state.failures, radius, trial, point, oracle.is_full)

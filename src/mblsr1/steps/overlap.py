@@ -94,6 +94,10 @@ def _predicted(g: Array, p: Array, sol: TrustRegionSolution) -> float:
     return _array.dot(g, p) + 0.5 * curvature
 
 
-def annealed(share_spent: float) -> float:
-    """Share of the radius that is used towards the end of a budget: in its last quarter it falls to zero in a line."""
-    return min(1.0, max((1.0 - share_spent) / _LAST_PART, _LAST_SHARE))
+def annealed(delta: float, share_spent: float) -> float:
+    """The radius towards the end of a budget: in its last quarter it falls to zero in a line.
+
+    The radius rule sees the step beside the whole radius, which there cannot grow, and shrinks from the short step that
+    was made. To judge beside the annealed radius was tried, and is no better.
+    """
+    return delta * min(1.0, max((1.0 - share_spent) / _LAST_PART, _LAST_SHARE))
