@@ -20,7 +20,7 @@ from mblsr1._array import Array, HostArray
 from mblsr1.checks import real
 from mblsr1.linalg.pairs import GramBlocks, NewPair, PairMemory
 from mblsr1.linalg.scaling import LARGEST_GAMMA
-from mblsr1.linalg.spectrum import Spectrum, independent, unit_gram
+from mblsr1.linalg.spectrum import Spectrum, independent, strictly_lower, unit_gram
 
 __all__ = ["LSR1"]
 
@@ -327,16 +327,18 @@ def _ldl(N: HostArray) -> tuple[HostArray | None, HostArray | None]:
     factor = _cholesky(-N)
     if factor is not None:  # the usual case, and the fast one
         return -(factor.diagonal() ** 2), factor / factor.diagonal()
-    rest, terms = N.copy(), np.abs(N.diagonal())
-    for j in range(N.shape[0]):
-        pivot = rest[j, j]
-        if abs(pivot) <= _PIVOT_FLOOR * terms[j]:
-            return None, None
-        column = rest[j + 1 :, j] / pivot
-        terms[j + 1 :] += np.abs(column * rest[j, j + 1 :])
-        rest[j + 1 :, j + 1 :] -= column[:, None] * rest[j, j + 1 :]
-        rest[j + 1 :, j] = column
-    return rest.diagonal(), rest
+    rest = N.copy()
+    with np.errstate(all="ignore"):  # a pivot that is lost makes what follows it useless
+        for j in range(N.shape[0]):
+            pivot = rest[j, j]
+            if pivot == 0.0:
+                return None, None
+            column = rest[j + 1 :, j] / pivot
+            rest[j + 1 :, j + 1 :] -= column[:, None] * rest[j, j + 1 :]
+            rest[j + 1 :, j] = column
+        pivots = np.abs(rest.diagonal())
+        terms = np.abs(N.diagonal()) + np.square(np.where(strictly_lower(N.shape[0]), rest, 0.0)) @ pivots
+    return (rest.diagonal(), rest) if (pivots > _PIVOT_FLOOR * terms).all() else (None, None)
 
 
 def _safe_one_by_one(N: HostArray, G: HostArray, skip: float) -> list[int]:

@@ -19,7 +19,7 @@ from mblsr1._array import Array, HostArray
 from mblsr1.linalg.pairs import PairMemory
 from mblsr1.linalg.smoothed import GivenSpectrum
 from mblsr1.linalg.spectrum import Spectrum
-from mblsr1.linalg.units import Units, ldexp, times_power, units_of
+from mblsr1.linalg.units import Units, is_ordinary, ldexp, times_power, units_of
 
 __all__ = ["Subproblem", "TrustRegionSolution", "solve_trust_region"]
 
@@ -183,7 +183,9 @@ class Subproblem:
 
     def units(self, radius: float) -> Units | None:
         """Return the units in which the problem is ordinary, None where it is that already."""
-        return units_of(self.g_norm, radius, float(np.abs(self.lam).max()), _array.is_single(self.g))
+        if is_ordinary(self.g_norm, radius, _array.is_single(self.g)):
+            return None
+        return units_of(self.g_norm, radius, float(np.abs(self.lam).max()))
 
     def in_units(self, units: Units) -> Subproblem:
         """Return the problem in other units: one more pass over the pairs."""

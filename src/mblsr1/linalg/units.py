@@ -15,7 +15,7 @@ from mblsr1 import _array
 from mblsr1._array import Array
 from mblsr1.linalg.spectrum import Spectrum
 
-__all__ = ["Units", "ldexp", "times_power", "units_of"]
+__all__ = ["Units", "is_ordinary", "ldexp", "times_power", "units_of"]
 
 #: ||g|| and the radius up to this, or down to its inverse, have products that are finite: in float64, in float32.
 _ORDINARY = (1e140, 1e35)
@@ -47,21 +47,17 @@ class Units(NamedTuple):
         return Spectrum(ldexp(of.gamma, power), np.ldexp(of.lam, power), of.T)
 
 
-def units_of(g_norm: float, radius: float, largest: float, single: bool) -> Units | None:
-    """Return the units in which the subproblem is ordinary, None where it is that as it stands.
-
-    Parameters
-    ----------
-    g_norm, radius : float
-    largest : float
-        Largest absolute eigenvalue of B.
-    single : bool
-        Whether vectors are float32.
-    """
+def is_ordinary(g_norm: float, radius: float, single: bool) -> bool:
+    """Whether ||g||, the radius and their ratio have products that are finite; `single`: vectors are float32."""
+    if g_norm == 0.0 or not g_norm < math.inf:  # no unit to be had
+        return True
     most = _ORDINARY[single]
-    ordinary = all(1.0 / most < x < most for x in (g_norm, radius, radius / g_norm if g_norm > 0.0 else 1.0))
-    if ordinary or not 0.0 < g_norm < math.inf:
-        return None
+    least = 1.0 / most
+    return least < radius < most and least < g_norm < most and least < radius / g_norm < most
+
+
+def units_of(g_norm: float, radius: float, largest: float) -> Units:
+    """Return units in which the subproblem is ordinary; `largest` is the largest absolute eigenvalue of B."""
     of_g, (mantissa, of_radius), of_B = math.frexp(g_norm)[1], math.frexp(radius), math.frexp(largest)[1]
     if largest == 0.0 or of_B + of_radius - of_g <= _MOST_CURVATURE:
         return Units(of_g, of_radius, mantissa, of_radius)
