@@ -92,8 +92,10 @@ def simulate(work: Work, node: Node, ranks: int, exchange: Callable[[int, int], 
 def simulate_parts(work: Work, node: Node, ranks: int, network: Network, gathers: float) -> float:
     """Seconds of a step with vectors in parts: data cut by columns, sums of a few numbers, and products of the rows.
 
-    `gathers` is the number of exchanges that the solver makes in a step; a gradient sums one number a sample.
+    `gathers` is the number of exchanges that the solver makes in a step; a gradient sums one number a sample, which the
+    ranks tell each other before, and its end after.
     """
     rows = work.batch * work.d / ranks * node.number
     products = work.gradients * exchange_time(network, ranks, work.batch // work.gradients)
-    return rows + products + node.fixed + node.entry * work.d / ranks + gathers * gather_time(network, ranks)
+    few = (gathers + 2 * work.gradients) * gather_time(network, ranks)
+    return rows + products + node.fixed + node.entry * work.d / ranks + few

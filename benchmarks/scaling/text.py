@@ -35,7 +35,8 @@ the shared part, the fresh samples). On P ranks, with the same work for each:
 
 - batch shared out: T = n d c / P + g X(P, d) + s + e d, X(P, d) = 2 log2(P) l + 2 (P - 1) (o + 8 (d + 1) / (P b)).
   Every rank does the whole of the solver's work, s + e d, and holds all vectors.
-- vectors in parts, data cut by columns: T = n d c / P + s + e d / P + q (log2(P) l + (P - 1) o) + g X(P, n / g).
+- vectors in parts, data in columns: T = n d c / P + s + e d / P + (q + 2 g) (log2(P) l + (P - 1) o) + g X(P, n / g);
+  of the 2 g, half come before a sum and half after a gradient, so that all ranks stop where one fails.
 
 Measured on one rank, processor time with caches shared with other work: c = {number:.2f} ns for a number of the data,
 s = {fixed:.2f} ms, e = {entry:.1f} ns (m = 16; the sums over the blocks are part of it). The solver makes
