@@ -440,6 +440,21 @@ def test_a_loss_times_a_power_of_two_makes_the_same_run(power, dtype):
     np.testing.assert_array_equal(other.x, one.x)
 
 
+@pytest.mark.parametrize("power", [-100, -20, -10, 10, 100])
+def test_so_it_does_on_samples(power):
+    """The default: overlap, smoothed model, growth by noise."""
+
+    def run(scale):
+        return mblsr1.minimize(
+            lambda w, i: scale * fun(w, i), lambda w, i: scale * grad(w, i), 5.0 * np.ones(D), N, rng=0, batch_size=4,
+            gtol=0.0, max_samples=600,
+        )  # fmt: skip
+
+    one, other = run(1.0), run(2.0**power)
+    assert one.nit > 100
+    np.testing.assert_array_equal(other.x, one.x)
+
+
 @every_way
 @pytest.mark.parametrize("scale", [1e-300, 1e-100, 1e100, 1e300])
 def test_iterates_of_any_size(how, scale):

@@ -19,7 +19,8 @@ __all__ = ["GivenSpectrum", "flat", "median_curvature", "smoothed"]
 
 #: Directions of span(S) whose share in the normalised Gram is under this are left out.
 _DIRECTION_CUT = 1e-3
-_SMALLEST_GAMMA = 1e-3
+#: gamma is at least this share of the largest ||y|| / ||s||.
+_SMALLEST_SHARE = 1e-3
 
 
 class GivenSpectrum:
@@ -51,8 +52,8 @@ def flat(pairs: PairMemory) -> GivenSpectrum:
 
 
 def median_curvature(blocks: GramBlocks) -> float:
-    """gamma: the median of s'y / s's over the pairs, at least 1e-3."""
-    return max(float(np.median(blocks.SY.diagonal())), _SMALLEST_GAMMA)
+    """gamma: the median of s'y / s's over the pairs, at least 1e-3 of the largest ||y|| / ||s||."""
+    return max(float(np.median(blocks.SY.diagonal())), _SMALLEST_SHARE * float(np.sqrt(blocks.YY.diagonal().max())))
 
 
 def smoothed(pairs: PairMemory, absolute: bool = True) -> GivenSpectrum:
