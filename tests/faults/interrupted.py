@@ -4,6 +4,7 @@ WHERE is "function" (in the middle of a step), "body" (in the loop over `iterate
 nothing catches the interrupt) or "minimize" (in a callback). Prints "waiting", and how it ended.
 """
 
+import signal
 import sys
 import time
 
@@ -11,6 +12,7 @@ import numpy as np
 
 import mblsr1
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background does not inherit
 FILE, WHERE = sys.argv[1:]
 WAIT_AT = 5  # steps
 

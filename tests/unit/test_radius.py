@@ -53,8 +53,8 @@ def test_the_radius_stays_within_its_limits(make, sequence, delta_0, scale):
     rule = make()
     for eps, lowest in ((2.2e-16, 1e-10), (1.2e-7, 1e-8)):
         state = rule.init(delta_0, scale, eps)
-        assert state.delta == delta_0  # never raised
-        assert state.smallest == pytest.approx(lowest * min(scale, 1e4 * delta_0), rel=4 * EPS)
+        assert state.smallest == pytest.approx(lowest * min(scale, max(1e4 * delta_0, 1e-4 * scale)), rel=4 * EPS)
+        assert state.delta == pytest.approx(max(delta_0, lowest * 1e-4 * scale), rel=4 * EPS)
         assert state.largest == max(100 * scale, delta_0)
         for t, full in sequence:
             state = rule.update(state, t, full)

@@ -64,10 +64,10 @@ def initial_state(delta_0: float, scale: float, eps: float) -> RadiusState:
         max(1, ||w_0||).
     eps : float
         Machine epsilon of the vectors; the lower limit is 1e-8 scale in float32. It is lower for a delta_0 under
-        1e-4 scale, so that it never raises a delta_0.
+        1e-4 scale, down to 1e-4 of it, so that no delta_0 is raised that makes steps beyond rounding.
     """
     limit = 1e-10 if eps < 1e-10 else 1e-8
-    smallest = limit * min(scale, 1e4 * delta_0)
+    smallest = limit * min(scale, max(1e4 * delta_0, 1e-4 * scale))
     state = RadiusState(delta_0, 0.0, 0.0, 0.0, smallest, max(1e2 * scale, delta_0))
     return state.with_delta(delta_0)
 

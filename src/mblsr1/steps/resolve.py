@@ -94,7 +94,7 @@ def _try(
     change = f - point.f
     ratio = (change - slack) / (sol.model_change - slack) if math.isfinite(f) else -math.inf
     accepted = ratio > _ACCEPT
-    if not accepted and max(abs(change), -sol.model_change) <= _moved_by_rounding(oracle, point):
+    if not accepted and max(abs(change), -sol.model_change) <= _moved_by_rounding(point.w, problem.g_norm):
         accepted, slack = True, math.inf
     if not (math.isfinite(f) and (accepted or ratio >= 0.0 or oracle.fused)):
         return _Try(f, None, ratio, False)
@@ -107,9 +107,9 @@ def _try(
     return _Try(f, g, ratio, accepted, slope, slack)
 
 
-def _moved_by_rounding(oracle: Oracle, point: Point) -> float:
+def _moved_by_rounding(w: Array, g_norm: float) -> float:
     """How far the rounding of w alone may move the loss; more than that of f itself where terms cancel in f."""
-    return rounding(oracle.norm_at(point) * _array.norm(point.w), _array.eps(point.w))
+    return rounding(g_norm * _array.norm(w), _array.eps(w))
 
 
 def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) -> float:
