@@ -34,7 +34,6 @@ class _Try(NamedTuple):
     ratio: float
     accepted: bool
     slope: float = NAN  # along p at w + p
-    slack: float = 0.0  # changes of the loss up to here say nothing
 
 
 def resolve(
@@ -67,7 +66,7 @@ def resolve(
         tried = _try(oracle, point, problem, sol, p, w, slack, metric)
         y = None if tried.g is None else metric.of_gradient(tried.g - point.g)
         if tried.accepted:
-            return _accepted(sol, w, tried, point.f, y, delta, rejections)
+            return _accepted(sol, w, tried, point.f, y, delta, slack, rejections)
         rejections += 1
         delta = _smaller(point, sol, tried, delta)
         if y is not None:
@@ -93,23 +92,15 @@ def _try(
     f = oracle.loss(w)
     change = f - point.f
     ratio = (change - slack) / (sol.model_change - slack) if math.isfinite(f) else -math.inf
-    accepted = ratio > _ACCEPT
-    if not accepted and max(abs(change), -sol.model_change) <= _moved_by_rounding(point.w, problem.g_norm):
-        accepted, slack = True, math.inf
-    if not (math.isfinite(f) and (accepted or ratio >= 0.0 or oracle.fused)):
+    if not (math.isfinite(f) and (ratio >= 0.0 or oracle.fused)):
         return _Try(f, None, ratio, False)
     g = oracle.gradient(w)
     if g is None:
         return _Try(f, None, ratio, False)
-    slope = oracle.slope
+    accepted = ratio > _ACCEPT
     if accepted and abs(change) <= slack:  # rounding: the gradient decides
         accepted = oracle.norm_at(Point(w, f, metric.of_gradient(g))) < problem.g_norm
-    return _Try(f, g, ratio, accepted, slope, slack)
-
-
-def _moved_by_rounding(w: Array, g_norm: float) -> float:
-    """How far the rounding of w alone may move the loss; more than that of f itself where terms cancel in f."""
-    return rounding(g_norm * _array.norm(w), _array.eps(w))
+    return _Try(f, g, ratio, accepted, oracle.slope)
 
 
 def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) -> float:
@@ -120,12 +111,12 @@ def _smaller(point: Point, sol: TrustRegionSolution, tried: _Try, delta: float) 
 
 
 def _accepted(
-    sol: TrustRegionSolution, w: Array, tried: _Try, f: float, y: Array, delta: float, rejections: int
+    sol: TrustRegionSolution, w: Array, tried: _Try, f: float, y: Array, delta: float, slack: float, rejections: int
 ) -> Trial:
     change = tried.f - f
     return Trial(
         point=Point(w, tried.f, tried.g), s=sol.p, y=y, s_norm=sol.norm,
-        decrease=change if abs(sol.model_change) > tried.slack else NAN, predicted=sol.model_change, achieved=change,
+        decrease=change if abs(sol.model_change) > slack else NAN, predicted=sol.model_change, achieved=change,
         on_boundary=sol.on_boundary, radius=delta, sigma=sol.sigma, alpha=1.0, slope=sol.slope,
         slope_new=tried.slope, rejections=rejections,
     )  # fmt: skip
