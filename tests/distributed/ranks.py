@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from mblsr1.distributed import RankError
+
 
 class Thread:
     """One rank; it counts its exchanges and the numbers that it sends to others."""
@@ -48,3 +50,13 @@ def run_on(size, program, *args):
 
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(one, range(size)))
+
+
+def assert_told(found, rank, kind, text):
+    """Of what `run_on` returned: one rank has its own exception, the others an error that names rank and exception."""
+    assert isinstance(found[rank], kind)
+    for other, error in enumerate(found):
+        if other != rank:
+            assert isinstance(error, RankError)
+            assert str(error) == f"rank {rank}: {kind.__name__}: {text}"
+            assert error.rank == rank

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import problems
 import pytest
-from ranks import run_on
+from ranks import assert_told, run_on
 
 import mblsr1
 from mblsr1.distributed import RankError, ShardedSampler, data_parallel, rows_of_rank
@@ -251,12 +251,7 @@ def test_an_exception_of_one_rank_stops_all(where, size):
         functions = data_parallel(fails(PROBLEM.fun, "fun"), fails(PROBLEM.grad, "grad"), comm)
         return mblsr1.minimize(*functions, PROBLEM.w0, 200, **BUDGET)
 
-    found = run_on(size, program)
-    assert isinstance(found[1], Broken)
-    for error in found[:1] + found[2:]:
-        assert isinstance(error, RankError)
-        assert str(error) == "rank 1: Broken: the disk of rank 1 is full"
-        assert error.rank == 1
+    assert_told(run_on(size, program), 1, Broken, "the disk of rank 1 is full")
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
@@ -269,13 +264,10 @@ def test_what_ends_the_program_of_one_rank_is_told_to_all(kind):
 
         try:
             return data_parallel(fun, True, comm)[0](np.ones(3), np.arange(50))
-        except kind:
-            return kind
+        except kind as error:
+            return error
 
-    first, second = run_on(2, program)
-    assert first is kind
-    with pytest.raises(RankError, match=f"^rank 0: {kind.__name__}: enough"):
-        raise second
+    assert_told(run_on(2, program), 0, kind, "enough")
 
 
 def test_an_exception_in_a_long_gradient_stops_all():
@@ -287,9 +279,7 @@ def test_an_exception_in_a_long_gradient_stops_all():
 
         return data_parallel(fun, True, comm)[0](np.ones(70_000), np.arange(50))
 
-    found = run_on(3, program)
-    assert isinstance(found[2], Broken)
-    assert all(isinstance(error, RankError) for error in found[:2])
+    assert_told(run_on(3, program), 2, Broken, "x")
 
 
 @pytest.mark.parametrize(

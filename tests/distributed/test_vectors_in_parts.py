@@ -3,7 +3,7 @@
 import numpy as np
 import problems
 import pytest
-from ranks import run_on
+from ranks import assert_told, run_on
 
 import mblsr1
 from mblsr1 import _array, _reduction
@@ -101,11 +101,7 @@ def test_an_exception_of_one_rank_stops_all(kind):
         with vectors_in_parts(comm) as parts:
             return mblsr1.minimize(*parts.functions(*functions), np.ones(3))
 
-    found = run_on(3, program)
-    assert isinstance(found[1], OSError)
-    for error in (found[0], found[2]):
-        assert isinstance(error, RankError)
-        assert str(error) == "rank 1: OSError: no such disk"
+    assert_told(run_on(3, program), 1, OSError, "no such disk")
 
 
 @pytest.mark.parametrize("n", [1, 2, 14, 15, 1000])
@@ -123,11 +119,7 @@ def test_an_exception_before_a_sum_stops_all(n, fused):
             given = (lambda w: (fun(w), 2.0 * w), True) if fused else (fun, lambda w: 2.0 * w)
             return mblsr1.minimize(*parts.functions(*given), np.ones(3))
 
-    found = run_on(3, program)
-    assert isinstance(found[1], OSError)
-    for error in (found[0], found[2]):
-        assert isinstance(error, RankError)
-        assert str(error) == "rank 1: OSError: no such disk"
+    assert_told(run_on(3, program), 1, OSError, "no such disk")
 
 
 @pytest.mark.parametrize("reaction", ["swallows", "wraps"])
@@ -181,13 +173,10 @@ def test_what_ends_the_program_of_one_rank_is_told_to_all(kind):
         with vectors_in_parts(comm) as parts:
             try:
                 return parts.functions(fun, lambda w: w)[0](np.ones(3))
-            except kind:
-                return kind
+            except kind as error:
+                return error
 
-    first, second = run_on(2, program)
-    assert first is kind
-    with pytest.raises(RankError, match=f"^rank 0: {kind.__name__}: enough"):
-        raise second
+    assert_told(run_on(2, program), 0, kind, "enough")
 
 
 @pytest.mark.parametrize(
