@@ -1,10 +1,8 @@
 """Sphinx configuration: pages in MyST markdown, the API from the docstrings, no network."""
 
 import os
-import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -13,6 +11,8 @@ os.environ.pop("MBLSR1_DATA", None)  # the pages show what everybody can run
 import mblsr1
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import pages  # noqa: E402
 
 project = "mblsr1"
 author = "The mblsr1 developers"
@@ -74,26 +74,10 @@ html_sidebars = {name: [] for name in _WIDE}
 
 def draw_pictures(app: object) -> None:
     """Run the pages that make pictures, and keep these in docs/pictures."""
+    (HERE / "pictures").mkdir(exist_ok=True)
     for page in ("quickstart", "watch"):
-        draw_pictures_of(page)
-
-
-def draw_pictures_of(page: str) -> None:
-    """Run the code of one page."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (HERE / f"{page}.md").read_text(encoding="utf-8"), re.M | re.S)
-    namespace: dict[str, object] = {"__name__": page}
-    start = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            for block in blocks:
-                if "import pandas" not in block:
-                    exec(block, namespace)
-        finally:
-            os.chdir(start)
-        (HERE / "pictures").mkdir(exist_ok=True)
-        for picture in Path(folder).glob("*.png"):
-            (HERE / "pictures" / picture.name).write_bytes(picture.read_bytes())
+        for name, picture in pages.pictures_of(HERE / f"{page}.md").items():
+            (HERE / "pictures" / name).write_bytes(picture)
 
 
 def draw_theory(app: object) -> None:

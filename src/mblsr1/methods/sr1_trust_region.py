@@ -86,7 +86,7 @@ def sr1_trust_region(name: str, memory: int, initial_radius: float, rules: Rules
     memory : int
         >= 0: pairs kept.
     initial_radius : float
-        > 0, within [1e-10, 1e2] max(1, ||w_0||).
+        > 0.
     rules : Rules
     overlap : float
         Share of a batch that the next one evaluates again, for steps that need it.
